@@ -1,0 +1,235 @@
+/*
+ * stream.c - one descriptor's bytes: see stream.h.
+ *
+ * A read that returns fewer bytes than were asked for has emptied a plain socket, so that the next edge will tell of
+ * more; only when the kernel has said that the peer closed must it be read once more to see the end.  That saves the
+ * second recv() of every message.  TLS has to be read until it wants more.
+ */
+#include "net/stream.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+
+static void on_event(evutil_socket_t fd, short what, void *arg);
+
+bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ssl,
+                 stream_callback callback, void *arg)
+{
+    *stream = (struct stream){.fd = fd, .ssl = ssl, .callback = callback, .arg = arg};
+    event_assign(&stream->read_event, base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_event,
+                 stream);
+    event_assign(&stream->write_event, base, fd, EV_WRITE | EV_ET, on_event, stream);
+    if (event_add(&stream->read_event, NULL) == 0)
+        return true;
+    stream->fd = -1;
+    return false;
+}
+
+static void stream_break(struct stream *stream, int error)
+{
+    stream->is_broken = true;
+    stream->error = error;
+    stream->may_read = false;
+}
+
+/* What an SSL call that failed means: true when it only has to wait. */
+static bool tls_has_to_wait(struct stream *stream, int result)
+{
+    int reason = SSL_get_error(stream->ssl, result);
+    int error = errno;
+    ERR_clear_error();
+    if (reason == SSL_ERROR_WANT_READ)
+        return true;
+    if (reason == SSL_ERROR_WANT_WRITE) {
+        if (!stream->write_is_armed && event_add(&stream->write_event, NULL) == 0)
+            stream->write_is_armed = true;
+        return true;
+    }
+    if (reason == SSL_ERROR_ZERO_RETURN)
+        stream_break(stream, 0);
+    else
+        stream_break(stream, reason == SSL_ERROR_SYSCALL ? error : EPROTO);
+    return false;
+}
+
+static ssize_t tls_read(struct stream *stream, void *bytes, size_t size)
+{
+    int chunk = size > INT32_MAX ? INT32_MAX : (int)size;
+    ERR_clear_error();
+    int got = SSL_read(stream->ssl, bytes, chunk);
+    if (got > 0)
+        return got;
+    if (!tls_has_to_wait(stream, got))
+        return STREAM_END;
+    stream->may_read = false;
+    return STREAM_AGAIN;
+}
+
+ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
+{
+    if (stream->is_broken)
+        return STREAM_END;
+    if (stream->ssl)
+        return tls_read(stream, bytes, size);
+    ssize_t got;
+    do {
+        got = recv(stream->fd, bytes, size, 0);
+    } while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        if ((size_t)got < size && !stream->saw_close)
+            stream->may_read = false;
+        return got;
+    }
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        stream->may_read = false;
+        return STREAM_AGAIN;
+    }
+    stream_break(stream, got < 0 ? errno : 0);
+    return STREAM_END;
+}
+
+/* How many of the bytes went; 0 when the socket is full, -1 when it is broken. */
+static ssize_t write_some(struct stream *stream, const void *bytes, size_t size)
+{
+    if (stream->ssl) {
+        int chunk = size > (1 << 20) ? (1 << 20) : (int)size;
+        ERR_clear_error();
+        int sent = SSL_write(stream->ssl, bytes, chunk);
+        if (sent > 0)
+            return sent;
+        return tls_has_to_wait(stream, sent) ? 0 : -1;
+    }
+    ssize_t sent;
+    do {
+        sent = send(stream->fd, bytes, size, MSG_NOSIGNAL);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0)
+        return sent;
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return 0;
+    return -1;
+}
+
+/* A write that failed does not end reading: what the peer said last is there to read. */
+static bool write_failed(struct stream *stream)
+{
+    stream->may_read = true;
+    stream->saw_close = true;
+    if (stream->error == 0)
+        stream->error = errno;
+    buffer_free(&stream->out);
+    return false;
+}
+
+static void arm_write(struct stream *stream)
+{
+    if (!stream->write_is_armed && event_add(&stream->write_event, NULL) == 0)
+        stream->write_is_armed = true;
+}
+
+bool stream_flush(struct stream *stream)
+{
+    while (buffer_length(&stream->out) > 0) {
+        if (stream->is_broken)
+            return false;
+        ssize_t sent = write_some(stream, buffer_bytes(&stream->out), buffer_length(&stream->out));
+        if (sent < 0)
+            return write_failed(stream);
+        if (sent == 0) {
+            arm_write(stream);
+            return true;
+        }
+        buffer_consume(&stream->out, (size_t)sent);
+    }
+    return true;
+}
+
+bool stream_write(struct stream *stream, const void *bytes, size_t size)
+{
+    if (stream->is_broken)
+        return false;
+    if (buffer_length(&stream->out) > 0) {
+        buffer_append(&stream->out, bytes, size);
+        return stream->write_is_armed || stream_flush(stream);
+    }
+    const uint8_t *at = bytes;
+    while (size > 0) {
+        ssize_t sent = write_some(stream, at, size);
+        if (sent < 0)
+            return write_failed(stream);
+        if (sent == 0) {
+            buffer_append(&stream->out, at, size);
+            arm_write(stream);
+            return true;
+        }
+        at += sent;
+        size -= (size_t)sent;
+    }
+    return true;
+}
+
+void stream_queue(struct stream *stream, const void *bytes, size_t size)
+{
+    if (!stream->is_broken)
+        buffer_append(&stream->out, bytes, size);
+}
+
+static void shake_hands(struct stream *stream)
+{
+    ERR_clear_error();
+    int done = SSL_accept(stream->ssl);
+    if (done == 1)
+        stream->is_shaking_hands = false;
+    else
+        tls_has_to_wait(stream, done);
+}
+
+void stream_start_tls(struct stream *stream, SSL *ssl)
+{
+    stream->ssl = ssl;
+    stream->is_shaking_hands = true;
+    shake_hands(stream);
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+    struct stream *stream = arg;
+    (void)fd;
+    if (what & EV_WRITE)
+        stream->write_is_armed = false;
+    if (what & (EV_READ | EV_CLOSED))
+        stream->may_read = true;
+    if (what & EV_CLOSED)
+        stream->saw_close = true;
+    if (stream->is_shaking_hands && !stream->is_broken)
+        shake_hands(stream);
+    else if (what & EV_WRITE) {
+        stream_flush(stream);
+        if (stream->ssl)
+            stream->may_read = true;
+    }
+    stream->callback(stream, stream->arg);
+}
+
+void stream_shutdown(struct stream *stream)
+{
+    if (stream->fd >= 0)
+        shutdown(stream->fd, SHUT_WR);
+}
+
+void stream_close(struct stream *stream, bool close_fd)
+{
+    if (stream->fd < 0)
+        return;
+    event_del(&stream->read_event);
+    event_del(&stream->write_event);
+    buffer_free(&stream->out);
+    if (close_fd)
+        close(stream->fd);
+    stream->fd = -1;
+    stream->is_broken = true;
+    stream->may_read = false;
+}

@@ -1,0 +1,68 @@
+/*
+ * stream.h - one descriptor's bytes, plain or TLS: read, write, back-pressure.
+ *
+ * Events are edge-triggered and persistent: an edge sets `may_read`, and the owner reads when it has somewhere to
+ * put the bytes; nothing is re-armed.  What the socket does not take at once waits in `out` and goes when it
+ * can; the owner looks at stream_backlog() and stops reading from the other side.  Knows nothing of PostgreSQL.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <openssl/ssl.h>
+
+#include "base/buffer.h"
+
+struct stream;
+/* Something may be read, or `out` has drained, or the other side has closed: look at the stream. */
+typedef void (*stream_callback)(struct stream *stream, void *arg);
+
+struct stream {
+    int fd; /* -1 when closed */
+    bool may_read;      /* an edge came and reading has not met the end of it */
+    bool saw_close;     /* the kernel says that the peer has closed: read on to the end */
+    bool is_broken;     /* an error or the end was met: nothing more can be read or written */
+    bool write_is_armed;
+    bool is_shaking_hands; /* TLS not yet up */
+    int error; /* errno of what broke it; 0 for an orderly end */
+    SSL *ssl;  /* NULL when plain; the owner frees it */
+    struct event read_event;
+    struct event write_event;
+    struct buffer out;
+    stream_callback callback;
+    void *arg;
+};
+
+#define STREAM_END   (-1) /* stream_read: the end or an error */
+#define STREAM_AGAIN 0    /* stream_read: nothing there now; an edge will tell */
+
+/* Takes over a non-blocking descriptor.  False when the event cannot be had. */
+bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ssl,
+                 stream_callback callback, void *arg);
+/* Reads up to `size` bytes: their count, STREAM_AGAIN or STREAM_END. */
+ssize_t stream_read(struct stream *stream, void *bytes, size_t size);
+/* Writes now what can be written, keeps the rest.  False when the stream is broken. */
+bool stream_write(struct stream *stream, const void *bytes, size_t size);
+/* Keeps the bytes, to leave in the same write as the next ones. */
+void stream_queue(struct stream *stream, const void *bytes, size_t size);
+/* Tries to write what waits. */
+bool stream_flush(struct stream *stream);
+static inline size_t stream_backlog(const struct stream *stream)
+{
+    return buffer_length(&stream->out);
+}
+/* Begins the server's side of a TLS handshake on a plain stream; the callback comes when it is done (is_shaking_hands
+ * false) or has failed (is_broken). */
+void stream_start_tls(struct stream *stream, SSL *ssl);
+/* Says to the peer that nothing more will come: it sees EOF. */
+void stream_shutdown(struct stream *stream);
+/* Takes the events away; with `close_fd` closes the descriptor too. */
+void stream_close(struct stream *stream, bool close_fd);
+
+#endif

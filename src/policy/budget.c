@@ -1,0 +1,58 @@
+/*
+ * budget.c - who may open an upstream connection, and the proof that the cap holds.
+ *
+ * PostgreSQL counts a connection from its attempt until it has closed its own end, so that is how we count:
+ * budget_take before the login starts, budget_give at the server's EOF, never at close().  A pool may grow while it
+ * is below its own limit and what is left of the cap still covers every other pool's unused reservation:
+ *
+ *     open(p) < limit(p)   and   open(all) + sum over q != p of max(0, reserved(q) - open(q)) < total
+ *
+ * From that follows: open(all) never exceeds total, and a pool with fewer open than reserved may always take
+ * one (tests/property/property_budget.c walks both at random).  A reload may lower the numbers under what is
+ * open; then nothing may be taken until enough has been given back.
+ */
+#include "policy/budget.h"
+
+void budget_configure(struct budget *budget, size_t pool, int limit, int reserved)
+{
+    if (pool >= budget->pool_count)
+        budget->pool_count = pool + 1;
+    budget->pools[pool].limit = limit;
+    budget->pools[pool].reserved = reserved;
+}
+
+int budget_open(const struct budget *budget)
+{
+    int open = 0;
+    for (size_t i = 0; i < budget->pool_count; i++)
+        open += budget->pools[i].open;
+    return open;
+}
+
+int budget_owed_to_others(const struct budget *budget, size_t pool)
+{
+    int owed = 0;
+    for (size_t i = 0; i < budget->pool_count; i++) {
+        int unused = budget->pools[i].reserved - budget->pools[i].open;
+        if (i != pool && unused > 0)
+            owed += unused;
+    }
+    return owed;
+}
+
+bool budget_may_take(const struct budget *budget, size_t pool)
+{
+    if (budget->pools[pool].open >= budget->pools[pool].limit)
+        return false;
+    return budget_open(budget) + budget_owed_to_others(budget, pool) < budget->total;
+}
+
+void budget_take(struct budget *budget, size_t pool)
+{
+    budget->pools[pool].open++;
+}
+
+void budget_give(struct budget *budget, size_t pool)
+{
+    budget->pools[pool].open--;
+}

@@ -1,0 +1,38 @@
+/*
+ * budget.h - the cap: who may open an upstream connection (contract 1.1, 1.2, 4).
+ *
+ * Pure arithmetic over counts.  A connection is taken before it is attempted and given back when the server
+ * has let go of it, never earlier.
+ */
+#ifndef POLICY_BUDGET_H
+#define POLICY_BUDGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define BUDGET_POOLS_MAX 64
+
+struct budget_pool {
+    int open;     /* attempted, alive or not yet let go of */
+    int limit;    /* size + max_overflow */
+    int reserved; /* of the total, nobody else's */
+};
+
+struct budget {
+    int total;
+    size_t pool_count;
+    struct budget_pool pools[BUDGET_POOLS_MAX];
+};
+
+/* Sets the numbers of a pool; what is open stays.  `pool` below BUDGET_POOLS_MAX. */
+void budget_configure(struct budget *budget, size_t pool, int limit, int reserved);
+/* All connections that the upstream may still count. */
+int budget_open(const struct budget *budget);
+/* What of the cap must stay free for pools other than this one. */
+int budget_owed_to_others(const struct budget *budget, size_t pool);
+/* The rule of contract 4, and the only place that decides. */
+bool budget_may_take(const struct budget *budget, size_t pool);
+void budget_take(struct budget *budget, size_t pool);
+void budget_give(struct budget *budget, size_t pool);
+
+#endif

@@ -1,0 +1,498 @@
+/*
+ * pool.c - who gets which backend, and what a pool should do next: see pool.h.
+ *
+ * SQLAlchemy's QueuePool made precise (contract 4): `size` connections are kept, up to `max_overflow` more are opened
+ * when somebody has waited overflow_delay, a connection is replaced when it is older than `recycle` (spread
+ * by up to 10 %), and none is handed out whose last sign of life is older than pre_ping_idle.  Idle backends are a
+ * stack: the one used last goes out first, so that a pool that needs few lets the others grow old, be pinged, and
+ * close.  An idle backend of one lane is closed when a waiter of another lane needs its place.
+ *
+ * Every move between states is made by move(), which keeps the lists and the counts.
+ */
+#include "policy/pool.h"
+
+#define RETRY_FIRST_US    100000LL
+#define RETRY_LONGEST_US  15000000LL
+#define RETRY_WAITED_US   1000000LL /* longest back-off while somebody waits */
+#define STUCK_CLOSING_US  1000000LL /* a close that takes longer does not hold up the refill */
+
+static uint64_t pool_random(struct pool *pool)
+{
+    uint64_t x = pool->random;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    return pool->random = x;
+}
+
+static void insert(struct pool_backend *backend, enum backend_state state, int64_t now_us)
+{
+    struct pool_lane *lane = backend->lane;
+    backend->state = state;
+    backend->since_us = now_us;
+    if (state == BACKEND_IDLE)
+        TAILQ_INSERT_HEAD(&lane->backends[state], backend, link);
+    else
+        TAILQ_INSERT_TAIL(&lane->backends[state], backend, link);
+    lane->counts[state]++;
+    lane->pool->counts[state]++;
+}
+
+static void extract(struct pool_backend *backend)
+{
+    struct pool_lane *lane = backend->lane;
+    TAILQ_REMOVE(&lane->backends[backend->state], backend, link);
+    lane->counts[backend->state]--;
+    lane->pool->counts[backend->state]--;
+}
+
+void pool_backend_move(struct pool_backend *backend, enum backend_state state, int64_t now_us)
+{
+    extract(backend);
+    insert(backend, state, now_us);
+}
+
+void pool_init(struct pool *pool, struct budget *budget, size_t budget_index,
+               const struct pool_settings *settings, uint64_t seed)
+{
+    *pool = (struct pool){.budget = budget, .budget_index = budget_index};
+    pool->random = seed ? seed : 0x9e3779b97f4a7c15u;
+    TAILQ_INIT(&pool->lanes);
+    TAILQ_INIT(&pool->waiters);
+    pool->settings = *settings;
+}
+
+void pool_configure(struct pool *pool, const struct pool_settings *settings, int reserved)
+{
+    pool->settings = *settings;
+    budget_configure(pool->budget, pool->budget_index, settings->size + settings->max_overflow,
+                     reserved);
+}
+
+void pool_lane_init(struct pool_lane *lane, struct pool *pool, void *owner)
+{
+    *lane = (struct pool_lane){.pool = pool, .owner = owner};
+    for (int i = 0; i < BACKEND_STATE_COUNT; i++)
+        TAILQ_INIT(&lane->backends[i]);
+    TAILQ_INIT(&lane->waiters);
+    TAILQ_INSERT_TAIL(&pool->lanes, lane, link);
+}
+
+void pool_lane_remove(struct pool_lane *lane)
+{
+    if (lane->pool->primary == lane)
+        lane->pool->primary = NULL;
+    TAILQ_REMOVE(&lane->pool->lanes, lane, link);
+}
+
+void pool_backend_add(struct pool_backend *backend, struct pool_lane *lane, int64_t now_us)
+{
+    *backend = (struct pool_backend){.lane = lane, .generation = lane->generation};
+    backend->recycle_us = INT64_MAX;
+    budget_take(lane->pool->budget, lane->pool->budget_index);
+    insert(backend, BACKEND_CONNECTING, now_us);
+}
+
+/* Up to 10 % earlier or later, so that connections opened together do not go together. */
+static int64_t recycle_time(struct pool *pool, int64_t now_us)
+{
+    int64_t recycle = pool->settings.recycle_us;
+    if (recycle <= 0)
+        return INT64_MAX;
+    int64_t spread = (int64_t)(pool_random(pool) % 1000) * recycle / 10000;
+    return now_us + recycle - spread;
+}
+
+void pool_backend_ready(struct pool_backend *backend, int64_t now_us)
+{
+    backend->lane->failures = 0;
+    backend->lane->retry_us = 0;
+    backend->alive_us = now_us;
+    backend->recycle_us = recycle_time(backend->lane->pool, now_us);
+    pool_backend_move(backend, BACKEND_IDLE, now_us);
+}
+
+void pool_backend_login_failed(struct pool_backend *backend, int64_t now_us)
+{
+    struct pool_lane *lane = backend->lane;
+    int64_t delay = RETRY_FIRST_US;
+    for (int i = 0; i < lane->failures && delay < RETRY_LONGEST_US; i++)
+        delay *= 2;
+    if (delay > RETRY_LONGEST_US)
+        delay = RETRY_LONGEST_US;
+    delay = delay * 3 / 4 + (int64_t)(pool_random(lane->pool) % (uint64_t)(delay / 2));
+    lane->failures++;
+    lane->failed_us = now_us;
+    lane->retry_us = now_us + delay;
+}
+
+void pool_backend_remove(struct pool_backend *backend)
+{
+    extract(backend);
+    budget_give(backend->lane->pool->budget, backend->lane->pool->budget_index);
+}
+
+/* Whether its last sign of life is recent enough to hand it out as it is. */
+static bool is_known_alive(const struct pool_backend *backend, int64_t now_us)
+{
+    const struct pool_settings *settings = &backend->lane->pool->settings;
+    if (backend->alive_us < backend->lane->suspect_before_us)
+        return false;
+    if (!settings->pre_ping)
+        return true;
+    return settings->pre_ping_idle_us > 0 &&
+           now_us - backend->alive_us <= settings->pre_ping_idle_us;
+}
+
+static const char *reason_to_replace(const struct pool_backend *backend, int64_t now_us)
+{
+    const struct pool *pool = backend->lane->pool;
+    const struct budget_pool *numbers = &pool->budget->pools[pool->budget_index];
+    if (backend->generation != backend->lane->generation)
+        return "disposed";
+    if (now_us >= backend->recycle_us)
+        return "recycle";
+    if (numbers->open - pool->counts[BACKEND_CLOSING] > numbers->limit)
+        return "pool is smaller now";
+    if (budget_open(pool->budget) > pool->budget->total && numbers->open > numbers->reserved)
+        return "cap is smaller now";
+    return NULL;
+}
+
+static struct pool_waiter *take_first_waiter(struct pool_lane *lane)
+{
+    struct pool_waiter *waiter = TAILQ_FIRST(&lane->waiters);
+    if (waiter)
+        pool_wait_end(waiter);
+    return waiter;
+}
+
+struct pool_waiter *pool_backend_alive(struct pool_backend *backend, int64_t now_us)
+{
+    backend->alive_us = now_us;
+    if (!backend->lane->pool->is_paused && backend->lane->waiting > 0 &&
+        !reason_to_replace(backend, now_us)) {
+        pool_backend_move(backend, BACKEND_BUSY, now_us);
+        return take_first_waiter(backend->lane);
+    }
+    pool_backend_move(backend, BACKEND_IDLE, now_us);
+    return NULL;
+}
+
+/* The pool's first waiter, when it stands in another lane and every place of `size` is taken: then a free backend of
+ * this lane must not be kept by this lane's later waiters for ever. */
+static bool other_lane_waits_longer(const struct pool_lane *lane)
+{
+    const struct pool *pool = lane->pool;
+    const struct pool_waiter *first = TAILQ_FIRST(&pool->waiters);
+    if (!first || first->lane == lane || pool_lane_living(first->lane) > 0)
+        return false;
+    if (first->lane->counts[BACKEND_CONNECTING] > 0 || pool->counts[BACKEND_CLOSING] > 0)
+        return false;
+    return !budget_may_take(pool->budget, pool->budget_index) &&
+           first->lane->retry_us <= first->since_us;
+}
+
+struct pool_waiter *pool_release(struct pool_backend *backend, int64_t now_us,
+                                 const char **must_close)
+{
+    struct pool_lane *lane = backend->lane;
+    backend->alive_us = now_us;
+    *must_close = reason_to_replace(backend, now_us);
+    if (!*must_close && lane->waiting > 0 && other_lane_waits_longer(lane))
+        *must_close = "place needed by another database or user";
+    if (*must_close)
+        return NULL;
+    if (lane->waiting > 0 && !lane->pool->is_paused && is_known_alive(backend, now_us)) {
+        backend->since_us = now_us;
+        if (backend->state != BACKEND_BUSY)
+            pool_backend_move(backend, BACKEND_BUSY, now_us);
+        return take_first_waiter(lane);
+    }
+    pool_backend_move(backend, BACKEND_IDLE, now_us);
+    return NULL;
+}
+
+struct pool_backend *pool_acquire(struct pool_lane *lane, int64_t now_us)
+{
+    struct pool_backend *backend = TAILQ_FIRST(&lane->backends[BACKEND_IDLE]);
+    if (!backend || lane->waiting > 0 || lane->pool->is_paused)
+        return NULL;
+    if (!is_known_alive(backend, now_us) || reason_to_replace(backend, now_us))
+        return NULL;
+    pool_backend_move(backend, BACKEND_BUSY, now_us);
+    return backend;
+}
+
+void pool_wait(struct pool_waiter *waiter, struct pool_lane *lane, int64_t now_us)
+{
+    int64_t timeout = lane->pool->settings.timeout_us;
+    waiter->lane = lane;
+    waiter->since_us = now_us;
+    waiter->deadline_us = timeout > 0 ? now_us + timeout : INT64_MAX;
+    waiter->is_noticed = false;
+    TAILQ_INSERT_TAIL(&lane->waiters, waiter, lane_link);
+    TAILQ_INSERT_TAIL(&lane->pool->waiters, waiter, pool_link);
+    lane->waiting++;
+    lane->pool->waiting++;
+}
+
+void pool_wait_end(struct pool_waiter *waiter)
+{
+    struct pool_lane *lane = waiter->lane;
+    TAILQ_REMOVE(&lane->waiters, waiter, lane_link);
+    TAILQ_REMOVE(&lane->pool->waiters, waiter, pool_link);
+    lane->waiting--;
+    lane->pool->waiting--;
+    waiter->lane = NULL;
+}
+
+int pool_waiters_before(const struct pool_waiter *waiter)
+{
+    int before = 0;
+    const struct pool_waiter *other;
+    TAILQ_FOREACH (other, &waiter->lane->pool->waiters, pool_link) {
+        if (other == waiter)
+            break;
+        before++;
+    }
+    return before;
+}
+
+int pool_lane_living(const struct pool_lane *lane)
+{
+    return lane->counts[BACKEND_IDLE] + lane->counts[BACKEND_CHECKING] +
+           lane->counts[BACKEND_BUSY] + lane->counts[BACKEND_CLEANING];
+}
+
+bool pool_lane_is_dead(const struct pool_lane *lane)
+{
+    return pool_lane_living(lane) == 0 && lane->counts[BACKEND_CONNECTING] == 0;
+}
+
+void pool_lane_dispose(struct pool_lane *lane)
+{
+    lane->generation++;
+}
+
+void pool_lane_suspect(struct pool_lane *lane, int64_t now_us)
+{
+    lane->suspect_before_us = now_us;
+}
+
+static bool may_try_login(const struct pool_lane *lane, int64_t now_us)
+{
+    const struct pool *pool = lane->pool;
+    if (pool->is_stopping || pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
+        return false;
+    if (lane->retry_us <= now_us)
+        return true;
+    return lane->waiting > 0 && lane->failed_us + RETRY_WAITED_US <= now_us;
+}
+
+/* A free backend for the lane's first waiter: granted, or pinged first. */
+static bool serve_from_idle(struct pool_lane *lane, int64_t now_us, struct pool_action *action)
+{
+    struct pool_backend *backend = TAILQ_FIRST(&lane->backends[BACKEND_IDLE]);
+    if (!backend)
+        return false;
+    action->lane = lane;
+    action->backend = backend;
+    action->reason = reason_to_replace(backend, now_us);
+    if (action->reason) {
+        action->kind = POOL_CLOSE;
+        pool_backend_move(backend, BACKEND_CLOSING, now_us);
+        return true;
+    }
+    if (is_known_alive(backend, now_us)) {
+        action->kind = POOL_GRANT;
+        pool_backend_move(backend, BACKEND_BUSY, now_us);
+        action->waiter = take_first_waiter(lane);
+        return true;
+    }
+    if (lane->counts[BACKEND_CHECKING] >= lane->waiting)
+        return false; /* enough pings are on their way */
+    action->kind = POOL_PING;
+    pool_backend_move(backend, BACKEND_CHECKING, now_us);
+    return true;
+}
+
+/* The longest idle backend of the pool's other lanes. */
+static struct pool_backend *idle_elsewhere(struct pool_lane *lane)
+{
+    struct pool_backend *oldest = NULL;
+    struct pool_lane *other;
+    TAILQ_FOREACH (other, &lane->pool->lanes, link) {
+        struct pool_backend *last =
+            TAILQ_LAST(&other->backends[BACKEND_IDLE], pool_backend_list);
+        if (other == lane || !last || other->waiting > 0)
+            continue;
+        if (!oldest || last->since_us < oldest->since_us)
+            oldest = last;
+    }
+    return oldest;
+}
+
+/* Another connection for a lane that has more waiters than backends on their way. */
+static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool_action *action)
+{
+    struct pool *pool = lane->pool;
+    int coming = lane->counts[BACKEND_CONNECTING] + lane->counts[BACKEND_CHECKING];
+    if (lane->waiting <= coming || !may_try_login(lane, now_us))
+        return false;
+    bool may_take = budget_may_take(pool->budget, pool->budget_index);
+    action->lane = lane;
+    if (pool_open(pool) < pool->settings.size && may_take) {
+        action->kind = POOL_OPEN;
+        return true;
+    }
+    struct pool_backend *victim = idle_elsewhere(lane);
+    if (victim) {
+        if (pool->counts[BACKEND_CLOSING] >= lane->waiting - coming)
+            return false;
+        action->kind = POOL_CLOSE;
+        action->backend = victim;
+        action->reason = "place needed by another database or user";
+        pool_backend_move(victim, BACKEND_CLOSING, now_us);
+        return true;
+    }
+    const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
+    if (may_take && now_us - first->since_us >= pool->settings.overflow_delay_us) {
+        action->kind = POOL_OPEN;
+        return true;
+    }
+    return false;
+}
+
+/* `size` is kept open: a close that hangs does not hold that up while the limit allows one more. */
+static bool refill(struct pool *pool, int64_t now_us, struct pool_action *action)
+{
+    struct pool_lane *lane = pool->primary;
+    if (!pool->settings.prefill || !lane || pool->is_stopping || lane->retry_us > now_us ||
+        pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
+        return false;
+    int open = pool_open(pool);
+    if (open >= pool->settings.size) {
+        int stuck = 0;
+        struct pool_lane *each;
+        TAILQ_FOREACH (each, &pool->lanes, link) {
+            struct pool_backend *closing;
+            TAILQ_FOREACH (closing, &each->backends[BACKEND_CLOSING], link)
+                stuck += now_us - closing->since_us > STUCK_CLOSING_US;
+        }
+        if (open - stuck >= pool->settings.size)
+            return false;
+    }
+    if (!budget_may_take(pool->budget, pool->budget_index))
+        return false;
+    action->kind = POOL_OPEN;
+    action->lane = lane;
+    return true;
+}
+
+/* The lane, not yet tried in this round, whose first waiter has waited longest. */
+static struct pool_lane *next_lane_to_serve(struct pool *pool, int64_t after_us,
+                                            const struct pool_lane *after)
+{
+    struct pool_lane *best = NULL;
+    struct pool_lane *lane;
+    bool is_past = after == NULL;
+    TAILQ_FOREACH (lane, &pool->lanes, link) {
+        if (lane == after) {
+            is_past = true;
+            continue;
+        }
+        const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
+        if (!first || first->since_us < after_us || (first->since_us == after_us && !is_past))
+            continue;
+        if (!best || first->since_us < TAILQ_FIRST(&best->waiters)->since_us)
+            best = lane;
+    }
+    return best;
+}
+
+struct pool_action pool_next(struct pool *pool, int64_t now_us)
+{
+    struct pool_action action = {.kind = POOL_NOTHING};
+    struct pool_waiter *head = TAILQ_FIRST(&pool->waiters);
+    if (head && head->deadline_us <= now_us) {
+        action.kind = POOL_TIMEOUT;
+        action.lane = head->lane;
+        action.waiter = head;
+        pool_wait_end(head);
+        return action;
+    }
+    if (pool->waiting > 0 && !pool->is_paused) {
+        struct pool_lane *lane = NULL;
+        int64_t since = INT64_MIN;
+        while ((lane = next_lane_to_serve(pool, since, lane))) {
+            since = TAILQ_FIRST(&lane->waiters)->since_us;
+            if (serve_from_idle(lane, now_us, &action) || grow_for_waiters(lane, now_us, &action))
+                return action;
+        }
+    }
+    action = (struct pool_action){.kind = POOL_NOTHING};
+    refill(pool, now_us, &action);
+    return action;
+}
+
+static bool sweep_backend(struct pool_backend *backend, int64_t now_us, struct pool_action *action)
+{
+    struct pool *pool = backend->lane->pool;
+    const struct pool_settings *settings = &pool->settings;
+    action->lane = backend->lane;
+    action->backend = backend;
+    action->reason = reason_to_replace(backend, now_us);
+    int living = pool_open(pool) - pool->counts[BACKEND_CLOSING];
+    if (!action->reason && living > settings->size &&
+        now_us - backend->since_us >= settings->overflow_idle_us)
+        action->reason = "overflow idle";
+    if (action->reason) {
+        action->kind = POOL_CLOSE;
+        pool_backend_move(backend, BACKEND_CLOSING, now_us);
+        return true;
+    }
+    bool is_due = backend->alive_us < backend->lane->suspect_before_us ||
+                  (settings->pre_ping && settings->pre_ping_idle_us > 0 &&
+                   now_us - backend->alive_us >= settings->pre_ping_idle_us / 4 * 3);
+    if (is_due) {
+        action->kind = POOL_PING;
+        pool_backend_move(backend, BACKEND_CHECKING, now_us);
+    }
+    return is_due;
+}
+
+static bool notice_is_due(struct pool *pool, int64_t now_us, struct pool_action *action)
+{
+    struct pool_waiter *waiter;
+    if (pool->settings.wait_notice_us <= 0)
+        return false;
+    TAILQ_FOREACH (waiter, &pool->waiters, pool_link) {
+        if (now_us - waiter->since_us < pool->settings.wait_notice_us)
+            return false; /* all behind it came later */
+        if (waiter->is_noticed)
+            continue;
+        waiter->is_noticed = true;
+        action->kind = POOL_NOTICE;
+        action->lane = waiter->lane;
+        action->waiter = waiter;
+        return true;
+    }
+    return false;
+}
+
+struct pool_action pool_sweep(struct pool *pool, int64_t now_us)
+{
+    struct pool_action action = {.kind = POOL_NOTHING};
+    struct pool_lane *lane;
+    if (notice_is_due(pool, now_us, &action))
+        return action;
+    TAILQ_FOREACH (lane, &pool->lanes, link) {
+        struct pool_backend *backend;
+        TAILQ_FOREACH_REVERSE (backend, &lane->backends[BACKEND_IDLE], pool_backend_list, link) {
+            if (sweep_backend(backend, now_us, &action))
+                return action;
+        }
+    }
+    return (struct pool_action){.kind = POOL_NOTHING};
+}

@@ -1,0 +1,29 @@
+/*
+ * sqlstate.h - the SQLSTATEs that pgreserve raises itself (contract 6; PostgreSQL appendix A).
+ */
+#ifndef PROTO_SQLSTATE_H
+#define PROTO_SQLSTATE_H
+
+#define SQLSTATE_CONNECTION_FAILURE          "08006"
+#define SQLSTATE_CANNOT_CONNECT              "08001"
+#define SQLSTATE_PROTOCOL_VIOLATION          "08P01"
+#define SQLSTATE_FEATURE_NOT_SUPPORTED       "0A000"
+#define SQLSTATE_INVALID_AUTHORIZATION       "28000"
+#define SQLSTATE_INVALID_PASSWORD            "28P01"
+#define SQLSTATE_IDLE_IN_TRANSACTION_TIMEOUT "25P03"
+#define SQLSTATE_TRANSACTION_TIMEOUT         "25P04"
+#define SQLSTATE_INVALID_CATALOG_NAME        "3D000"
+#define SQLSTATE_SYNTAX_ERROR                "42601"
+#define SQLSTATE_INSUFFICIENT_PRIVILEGE      "42501"
+#define SQLSTATE_UNDEFINED_OBJECT            "42704"
+#define SQLSTATE_INVALID_PARAMETER           "22023"
+#define SQLSTATE_TOO_MANY_CONNECTIONS        "53300"
+#define SQLSTATE_QUERY_CANCELED              "57014"
+#define SQLSTATE_ADMIN_SHUTDOWN              "57P01"
+#define SQLSTATE_CANNOT_CONNECT_NOW          "57P03"
+#define SQLSTATE_IDLE_SESSION_TIMEOUT        "57P05"
+#define SQLSTATE_PROGRAM_LIMIT_EXCEEDED      "54000"
+#define SQLSTATE_WARNING                     "01000"
+#define SQLSTATE_SUCCESS                     "00000"
+
+#endif

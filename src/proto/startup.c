@@ -1,0 +1,172 @@
+/*
+ * startup.c - reads the StartupMessage: see startup.h.
+ *
+ * `options` is split as the server splits it (pg_split_opts: blanks separate, a backslash takes the next
+ * character as it is) and `-c name=value`, `--name=value` become settings like any other parameter.  Other switches of
+ * the postgres program are refused by name: honouring half of them would be worse than saying so.
+ */
+#include "proto/startup.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "proto/build.h"
+
+static void add_setting(struct startup *startup, const char *name, const char *value)
+{
+    startup->settings = memory_resize(startup->settings, (startup->setting_count + 1) *
+                                                             sizeof(*startup->settings));
+    startup->settings[startup->setting_count++] =
+        (struct startup_setting){memory_strdup(name), memory_strdup(value)};
+}
+
+static void replace(char **where, const char *value)
+{
+    free(*where);
+    *where = memory_strdup(value);
+}
+
+/* Cuts the next word off `*at` in place; NULL at the end. */
+static char *next_word(char **at)
+{
+    char *in = *at;
+    while (isspace((unsigned char)*in))
+        in++;
+    if (!*in)
+        return NULL;
+    char *word = in;
+    char *out = in;
+    while (*in && !isspace((unsigned char)*in)) {
+        if (*in == '\\' && in[1])
+            in++;
+        *out++ = *in++;
+    }
+    *at = *in ? in + 1 : in;
+    *out = '\0';
+    return word;
+}
+
+static bool add_assignment(struct startup *startup, char *text, char *error, size_t error_bytes)
+{
+    char *equals = strchr(text, '=');
+    if (!equals || equals == text) {
+        snprintf(error, error_bytes, "invalid command-line argument for server process: %.100s",
+                 text);
+        return false;
+    }
+    *equals = '\0';
+    for (char *c = text; *c; c++) {
+        if (*c == '-')
+            *c = '_';
+    }
+    if (strcmp(text, "application_name") == 0)
+        replace(&startup->application_name, equals + 1);
+    else
+        add_setting(startup, text, equals + 1);
+    return true;
+}
+
+static bool add_options(struct startup *startup, const char *options, char *error,
+                        size_t error_bytes)
+{
+    char *copy = memory_strdup(options);
+    char *at = copy;
+    bool ok = true;
+    for (char *word; ok && (word = next_word(&at));) {
+        if (strcmp(word, "-c") == 0) {
+            char *assignment = next_word(&at);
+            char none[] = "-c";
+            ok = add_assignment(startup, assignment ? assignment : none, error, error_bytes);
+        } else if (strncmp(word, "-c", 2) == 0 || strncmp(word, "--", 2) == 0) {
+            ok = add_assignment(startup, word + 2, error, error_bytes);
+        } else {
+            snprintf(error, error_bytes, "invalid command-line argument for server process: %.100s",
+                     word);
+            ok = false;
+        }
+    }
+    free(copy);
+    return ok;
+}
+
+static void add_unknown_option(struct startup *startup, const char *name)
+{
+    startup->unknown_options =
+        memory_resize(startup->unknown_options,
+                      (startup->unknown_option_count + 1) * sizeof(*startup->unknown_options));
+    startup->unknown_options[startup->unknown_option_count++] = memory_strdup(name);
+}
+
+static bool add_parameter(struct startup *startup, const char *name, const char *value, char *error,
+                          size_t error_bytes)
+{
+    if (strcmp(name, "user") == 0)
+        replace(&startup->user, value);
+    else if (strcmp(name, "database") == 0)
+        replace(&startup->database, value);
+    else if (strcmp(name, "application_name") == 0)
+        replace(&startup->application_name, value);
+    else if (strcmp(name, "replication") == 0)
+        replace(&startup->replication, value);
+    else if (strcmp(name, "options") == 0)
+        return add_options(startup, value, error, error_bytes);
+    else if (strncmp(name, "_pq_.", 5) == 0)
+        add_unknown_option(startup, name);
+    else
+        add_setting(startup, name, value);
+    return true;
+}
+
+bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, char *error,
+                   size_t error_bytes)
+{
+    *startup = (struct startup){0};
+    startup->minor = read_u16(body + 2);
+    size_t at = 4;
+    while (at < length && body[at] != 0) {
+        const char *name = (const char *)body + at;
+        const uint8_t *end = memchr(body + at, 0, length - at);
+        if (!end)
+            break;
+        at = (size_t)(end - body) + 1;
+        const char *value = (const char *)body + at;
+        end = at < length ? memchr(body + at, 0, length - at) : NULL;
+        if (!end)
+            break;
+        at = (size_t)(end - body) + 1;
+        if (!add_parameter(startup, name, value, error, error_bytes))
+            return false;
+    }
+    if (at + 1 != length) {
+        snprintf(error, error_bytes,
+                 "invalid startup packet layout: expected terminator as last byte");
+        return false;
+    }
+    if (!startup->user || !*startup->user) {
+        snprintf(error, error_bytes, "no PostgreSQL user name specified in startup packet");
+        return false;
+    }
+    if (!startup->database || !*startup->database)
+        replace(&startup->database, startup->user);
+    return true;
+}
+
+void startup_free(struct startup *startup)
+{
+    free(startup->user);
+    free(startup->database);
+    free(startup->application_name);
+    free(startup->replication);
+    for (size_t i = 0; i < startup->setting_count; i++) {
+        free(startup->settings[i].name);
+        free(startup->settings[i].value);
+    }
+    free(startup->settings);
+    for (size_t i = 0; i < startup->unknown_option_count; i++)
+        free(startup->unknown_options[i]);
+    free(startup->unknown_options);
+    *startup = (struct startup){0};
+}
