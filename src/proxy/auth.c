@@ -1,0 +1,523 @@
+/*
+ * auth.c - from a client's first byte to its first ReadyForQuery.
+ *
+ * SSLRequest, GSSENCRequest and CancelRequest, then the StartupMessage: which database, which user, what the client must
+ * prove (trust, md5, SCRAM-SHA-256, certificate).  The answer to a wrong user and a wrong password is the same.  Then the
+ * session's parameters are reported as the upstream reported them; when no login to that database has been made yet,
+ * the client waits for one like for a query.  Start-up settings beyond application_name that differ from the backend's
+ * are put in force on a backend at once, which stays with the client.
+ */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+#define AUTH_OK            0
+#define AUTH_MD5_REQUEST   5
+#define AUTH_SASL          10
+#define AUTH_SASL_CONTINUE 11
+#define AUTH_SASL_FINAL    12
+#define PASSWORD_MAX       65535u
+
+enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
+
+/* A plain password's SCRAM verifier: derived once, for the derivation costs a millisecond. */
+struct verifier {
+    char *key; /* user, a zero byte's stand-in, secret */
+    struct scram_verifier verifier;
+    UT_hash_handle hh;
+};
+
+static void send_buffer(struct client *client, struct buffer *buffer)
+{
+    stream_write(&client->stream, buffer_bytes(buffer), buffer_length(buffer));
+    buffer_free(buffer);
+}
+
+static void send_authentication(struct client *client, uint32_t code, const void *data,
+                                size_t length)
+{
+    struct buffer message = {0};
+    build_authentication(&message, code, data, length);
+    send_buffer(client, &message);
+}
+
+static void fill_random(void *out, size_t length)
+{
+    uint8_t *at = out;
+    while (length > 0) {
+        ssize_t got = getrandom(at, length, 0);
+        if (got > 0) {
+            at += got;
+            length -= (size_t)got;
+        }
+    }
+}
+
+static void protocol_error(struct client *client, const char *text)
+{
+    client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
+}
+
+/* ---- ready ---- */
+
+static void send_ready(struct client *client)
+{
+    struct buffer message = {0};
+    cancel_key_new(client);
+    size_t mark = build_begin(&message, 'K');
+    build_u32(&message, client->key_pid);
+    buffer_append(&message, client->key_secret, client->key_bytes);
+    build_end(&message, mark);
+    build_ready(&message, 'I');
+    send_buffer(client, &message);
+    client->answered_us = client->proxy->now_us;
+}
+
+static void send_parameters(struct client *client)
+{
+    struct buffer message = {0};
+    const struct lane *lane = client->lane;
+    for (size_t i = 0; i < lane->parameter_count; i++) {
+        bool is_own_name = strcmp(lane->parameters[i].name, "application_name") == 0;
+        build_parameter_status(&message, lane->parameters[i].name,
+                               is_own_name ? client->application_name : lane->parameters[i].value);
+    }
+    send_buffer(client, &message);
+}
+
+/* UTF8 and utf-8 are one encoding; ISO and ISO, MDY one DateStyle's output. */
+static bool means_the_same(const char *name, const char *wanted, const char *reported)
+{
+    if (strcasecmp(name, "datestyle") == 0) {
+        size_t length = strlen(wanted);
+        return strncasecmp(wanted, reported, length) == 0 &&
+               (reported[length] == '\0' || reported[length] == ',');
+    }
+    if (strcasecmp(name, "client_encoding") != 0)
+        return strcmp(wanted, reported) == 0;
+    while (*wanted && *reported) {
+        if (*wanted == '-' || *wanted == '_') {
+            wanted++;
+            continue;
+        }
+        if ((*wanted | 0x20) != (*reported | 0x20))
+            return false;
+        wanted++;
+        reported++;
+    }
+    return *wanted == *reported;
+}
+
+static bool is_in_force(const struct client *client, const struct startup_setting *setting)
+{
+    const struct lane *lane = client->lane;
+    for (size_t i = 0; i < lane->parameter_count; i++) {
+        if (strcasecmp(lane->parameters[i].name, setting->name) == 0)
+            return means_the_same(setting->name, setting->value, lane->parameters[i].value);
+    }
+    return false;
+}
+
+static bool needs_own_settings(const struct client *client)
+{
+    for (size_t i = 0; i < client->startup.setting_count; i++) {
+        if (!is_in_force(client, &client->startup.settings[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The start-up settings as one statement; set_config takes values as the start-up packet does. */
+static char *settings_statement(const struct client *client)
+{
+    char *sql = memory_strdup("SELECT 1");
+    for (size_t i = 0; i < client->startup.setting_count; i++) {
+        const struct startup_setting *setting = &client->startup.settings[i];
+        if (is_in_force(client, setting))
+            continue;
+        char *name = build_quote_literal(setting->name);
+        char *value = build_quote_literal(setting->value);
+        char *longer = memory_printf("%s, pg_catalog.set_config(%s,%s, false)", sql, name, value);
+        free(name);
+        free(value);
+        free(sql);
+        sql = longer;
+    }
+    return sql;
+}
+
+/* A backend is there: its parameters are the session's; own settings are made on it first. */
+void auth_granted(struct client *client, struct server *server)
+{
+    send_parameters(client);
+    if (!needs_own_settings(client)) {
+        client->server = NULL;
+        server->client = NULL;
+        client_set_state(client, CLIENT_READY);
+        send_ready(client);
+        server_release(server);
+        proxy_read_later(client);
+        return;
+    }
+    char *sql = settings_statement(client);
+    struct buffer message = {0};
+    build_query(&message, sql);
+    relay_settle(client, server);
+    outstanding_injected(&server->outstanding);
+    stream_write(&server->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
+    free(sql);
+}
+
+void auth_settled(struct client *client, const char *sqlstate, const char *error)
+{
+    if (error) {
+        client_fatal(client, sqlstate, error, NULL, NULL);
+        return;
+    }
+    client->pins |= SQL_SIGN_SET;
+    client_set_state(client, CLIENT_LINKED);
+    send_ready(client);
+    proxy_read_later(client);
+}
+
+static void enter_console(struct client *client)
+{
+    static const struct {
+        const char *name;
+        const char *value;
+    } parameters[] = {{"server_version", "15.0"},        {"client_encoding", "UTF8"},
+                      {"server_encoding", "UTF8"},       {"DateStyle", "ISO, MDY"},
+                      {"TimeZone", "UTC"},               {"integer_datetimes", "on"},
+                      {"standard_conforming_strings", "on"}, {"is_superuser", "on"}};
+    struct buffer message = {0};
+    for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
+        build_parameter_status(&message, parameters[i].name, parameters[i].value);
+    build_parameter_status(&message, "session_authorization", client->startup.user);
+    build_parameter_status(&message, "application_name", client->application_name);
+    send_buffer(client, &message);
+    client_set_state(client, CLIENT_CONSOLE);
+    send_ready(client);
+}
+
+void auth_succeeded(struct client *client)
+{
+    struct proxy *proxy = client->proxy;
+    free(client->scram);
+    client->scram = NULL;
+    send_authentication(client, AUTH_OK, NULL, 0);
+    if (!client->pool) {
+        enter_console(client);
+        return;
+    }
+    const struct config_database *database =
+        config_find_database(proxy->config, client->startup.database);
+    const char *user = database->user ? database->user : client->startup.user;
+    const char *password = database->password;
+    if (!password && proxy->users) {
+        password = users_find(proxy->users, user);
+        if (password &&
+            (strncmp(password, "md5", 3) == 0 || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
+            password = NULL; /* proves who the client is, but cannot log in with it */
+    }
+    client->lane = proxy_lane(client->pool, database, client->startup.database, user, password);
+    client_set_state(client, CLIENT_LOGIN);
+    if (client->lane->parameters && !needs_own_settings(client)) {
+        send_parameters(client);
+        client_set_state(client, CLIENT_READY);
+        send_ready(client);
+    } else if (client_acquire(client)) {
+        auth_granted(client, client->server);
+    }
+}
+
+/* ---- proof ---- */
+
+static void refuse_password(struct client *client)
+{
+    char *text =
+        memory_printf("password authentication failed for user \"%s\"", client->startup.user);
+    log_info("login refused: wrong user or password user=%s", client->startup.user);
+    client_fatal(client, SQLSTATE_INVALID_PASSWORD, text, NULL, NULL);
+    free(text);
+}
+
+/* What proves that the client is who it says; NULL for a user that is not known. */
+static const char *secret_of(const struct client *client)
+{
+    const struct proxy *proxy = client->proxy;
+    if (proxy->users)
+        return users_find(proxy->users, client->startup.user);
+    const struct config_database *database = config_find_database(
+        proxy->config, client->pool ? client->startup.database : "*");
+    if (!database && proxy->config->database_count > 0)
+        database = &proxy->config->databases[0];
+    if (!database || !database->user || strcmp(database->user, client->startup.user) != 0)
+        return NULL;
+    return database->password;
+}
+
+static void derive_verifier(struct client *client, const char *secret,
+                            struct scram_verifier *verifier)
+{
+    struct proxy *proxy = client->proxy;
+    uint8_t salt[16];
+    struct verifier *known;
+    char *key = memory_printf("%s\n%s", client->startup.user, secret);
+    HASH_FIND_STR(proxy->verifiers, key, known);
+    if (!known) {
+        known = memory_alloc(sizeof(*known));
+        known->key = memory_strdup(key);
+        fill_random(salt, sizeof(salt));
+        scram_verifier_derive(&known->verifier, secret, salt, sizeof(salt), SCRAM_ITERATIONS);
+        HASH_ADD_KEYPTR(hh, proxy->verifiers, known->key, strlen(known->key), known);
+    }
+    *verifier = known->verifier;
+    memory_free_secret(key);
+}
+
+void auth_forget_verifiers(struct proxy *proxy)
+{
+    struct verifier *verifier;
+    struct verifier *next;
+    HASH_ITER (hh, proxy->verifiers, verifier, next) {
+        HASH_DEL(proxy->verifiers, verifier);
+        memory_free_secret(verifier->key);
+        free(verifier);
+    }
+}
+
+void auth_ask_scram(struct client *client, const char *secret)
+{
+    static const char plain[] = "SCRAM-SHA-256\0";
+    static const char both[] = "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0";
+    struct scram_exchange *exchange = memory_alloc(sizeof(*exchange));
+    client->scram = exchange;
+    if (!secret || strncmp(secret, "md5", 3) == 0)
+        scram_verifier_mock(&exchange->verifier, client->startup.user, client->proxy->secret);
+    else if (!scram_verifier_parse(&exchange->verifier, secret))
+        derive_verifier(client, secret, &exchange->verifier);
+    if (client->stream.ssl && client->proxy->tls) {
+        exchange->may_bind_channel = true;
+        exchange->certificate_hash_bytes =
+            tls_certificate_hash(client->proxy->tls, exchange->certificate_hash);
+    }
+    client->auth_step = STEP_SASL_FIRST;
+    if (exchange->may_bind_channel)
+        send_authentication(client, AUTH_SASL, both, sizeof(both));
+    else
+        send_authentication(client, AUTH_SASL, plain, sizeof(plain));
+}
+
+static void check_certificate(struct client *client)
+{
+    char name[256];
+    if (client->stream.ssl &&
+        tls_peer_common_name(client->stream.ssl, name, sizeof(name)) &&
+        strcmp(name, client->startup.user) == 0) {
+        auth_succeeded(client);
+        return;
+    }
+    char *text =
+        memory_printf("certificate authentication failed for user \"%s\"", client->startup.user);
+    client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
+    free(text);
+}
+
+void auth_ask_proof(struct client *client)
+{
+    const char *secret = secret_of(client);
+    client_set_state(client, CLIENT_AUTHENTICATING);
+    switch (client->proxy->config->auth_method) {
+    case AUTH_TRUST:
+        auth_succeeded(client);
+        return;
+    case AUTH_CERT:
+        check_certificate(client);
+        return;
+    case AUTH_MD5:
+        if (secret && strncmp(secret, "SCRAM-SHA-256$", 14) == 0)
+            break;
+        fill_random(client->md5_salt, sizeof(client->md5_salt));
+        client->auth_step = STEP_MD5;
+        send_authentication(client, AUTH_MD5_REQUEST, client->md5_salt, sizeof(client->md5_salt));
+        return;
+    default:
+        break;
+    }
+    auth_ask_scram(client, secret);
+}
+
+static void take_sasl_first(struct client *client, const uint8_t *body, size_t length)
+{
+    char reply[SCRAM_MESSAGE_MAX];
+    uint8_t nonce[SCRAM_NONCE_BYTES];
+    const uint8_t *end = memchr(body, 0, length);
+    size_t name = end ? (size_t)(end - body) + 1 : 0;
+    bool is_plus = end && strcmp((const char *)body, "SCRAM-SHA-256-PLUS") == 0;
+    if (!end || length - name < 4 ||
+        (strcmp((const char *)body, "SCRAM-SHA-256") != 0 &&
+         !(is_plus && client->scram->may_bind_channel))) {
+        protocol_error(client, "client selected an invalid SASL authentication mechanism");
+        return;
+    }
+    uint32_t data = read_u32(body + name);
+    if (data != length - name - 4) {
+        protocol_error(client, "malformed SASLInitialResponse: wrong length");
+        return;
+    }
+    client->scram->is_plus = is_plus;
+    fill_random(nonce, sizeof(nonce));
+    if (scram_first(client->scram, body + name + 4, data, nonce, reply) != SCRAM_CONTINUE) {
+        protocol_error(client, "malformed SCRAM message");
+        return;
+    }
+    client->auth_step = STEP_SASL_FINAL;
+    send_authentication(client, AUTH_SASL_CONTINUE, reply, strlen(reply));
+}
+
+static void take_sasl_final(struct client *client, const uint8_t *body, size_t length)
+{
+    char reply[SCRAM_MESSAGE_MAX];
+    switch (scram_final(client->scram, body, length, reply)) {
+    case SCRAM_OK:
+        send_authentication(client, AUTH_SASL_FINAL, reply, strlen(reply));
+        auth_succeeded(client);
+        break;
+    case SCRAM_MALFORMED:
+        protocol_error(client, "malformed SCRAM message");
+        break;
+    default:
+        refuse_password(client);
+        break;
+    }
+}
+
+static void take_password(struct client *client, const uint8_t *body, size_t length)
+{
+    switch (client->auth_step) {
+    case STEP_SASL_FIRST:
+        take_sasl_first(client, body, length);
+        break;
+    case STEP_SASL_FINAL:
+        take_sasl_final(client, body, length);
+        break;
+    default: {
+        const char *secret = secret_of(client);
+        bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
+        if (is_text && secret &&
+            md5_password_matches(secret, client->startup.user, client->md5_salt,
+                                 (const char *)body))
+            auth_succeeded(client);
+        else
+            refuse_password(client);
+        break;
+    }
+    }
+}
+
+/* ---- first bytes ---- */
+
+/* Before the handshake not one byte may have come along in the clear (CVE-2021-23222). */
+static size_t start_encryption(struct client *client, size_t taken, size_t length)
+{
+    bool can = client->proxy->tls && client->proxy->config->tls_client_mode != TLS_CLIENT_DISABLE &&
+               !client->is_unix && !client->stream.ssl;
+    if (can && length > taken) {
+        protocol_error(client, "received unencrypted data after SSL request");
+        return length;
+    }
+    if (!stream_write(&client->stream, can ? "S" : "N", 1) || !can)
+        return taken;
+    SSL *ssl = tls_accept(client->proxy->tls, client->stream.fd);
+    if (!ssl) {
+        client_close(client);
+        return length;
+    }
+    stream_start_tls(&client->stream, ssl);
+    return taken;
+}
+
+static size_t take_startup(struct client *client, const uint8_t *bytes, size_t length)
+{
+    if (client->stream.is_shaking_hands || length < 4)
+        return 0;
+    uint32_t packet = read_u32(bytes);
+    if (packet < 8 || packet > STARTUP_PACKET_MAX) {
+        char text[80];
+        snprintf(text, sizeof(text), "invalid length of startup packet: %u bytes", packet);
+        protocol_error(client, text);
+        return length;
+    }
+    if (length < packet)
+        return 0;
+    uint32_t code = read_u32(bytes + 4);
+    switch (code) {
+    case STARTUP_SSL_REQUEST:
+        return start_encryption(client, packet, length);
+    case STARTUP_GSSENC_REQUEST:
+        stream_write(&client->stream, "N", 1);
+        return packet;
+    case STARTUP_CANCEL_REQUEST:
+        if (packet > 12 && packet <= 12 + 256)
+            cancel_request(client->proxy, read_u32(bytes + 8), bytes + 12, packet - 12);
+        client_close(client);
+        return length;
+    default:
+        break;
+    }
+    if (code >> 16 != 3) {
+        char text[96];
+        snprintf(text, sizeof(text),
+                 "unsupported frontend protocol %u.%u: server supports 3.0 to 3.%d", code >> 16,
+                 code & 0xffff, STARTUP_MINOR_NEWEST);
+        client_fatal(client, SQLSTATE_FEATURE_NOT_SUPPORTED, text, NULL, NULL);
+        return length;
+    }
+    session_start(client, bytes + 4, packet - 4);
+    return packet;
+}
+
+/* Direct TLS (PostgreSQL 17): the first byte is a ClientHello's. */
+static bool is_client_hello(const struct client *client, const uint8_t *bytes, size_t length)
+{
+    return length > 0 && bytes[0] == 0x16 && !client->stream.ssl;
+}
+
+size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
+{
+    if (client->state == CLIENT_STARTUP) {
+        if (is_client_hello(client, bytes, length)) {
+            protocol_error(client, "invalid first packet: direct TLS is not offered here");
+            return length;
+        }
+        return take_startup(client, bytes, length);
+    }
+    if (length < 5)
+        return 0;
+    uint32_t message = read_u32(bytes + 1);
+    if (bytes[0] == 'X') {
+        client_close(client);
+        return length;
+    }
+    if (bytes[0] != 'p' || message < 4 || message > PASSWORD_MAX - 1) {
+        char text[96];
+        snprintf(text, sizeof(text), "expected password response, got message type %u, %u bytes",
+                 bytes[0], message);
+        protocol_error(client, text);
+        return length;
+    }
+    if (length < (size_t)message + 1)
+        return 0;
+    take_password(client, bytes + 5, message - 4);
+    return (size_t)message + 1;
+}

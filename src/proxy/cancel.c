@@ -1,0 +1,104 @@
+/*
+ * cancel.c - Ctrl-C: a client's cancel request, taken to the right backend and nobody else's.
+ *
+ * The key that a client got from us is random and looked up here; what it runs now is cancelled with the backend's own
+ * key by libpq.  PQcancel blocks, so it runs in a worker; until it has returned, the backend is not given to anyone
+ * else (server_release holds it), or the signal might hit a stranger's query.  A client that waits in the
+ * queue is taken out of it; one that runs nothing is left alone, as PostgreSQL does.
+ */
+#include <string.h>
+#include <sys/random.h>
+
+#include <openssl/crypto.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+struct cancel_job {
+    struct server *server;
+    PGcancel *cancel;
+    char error[256];
+    int ok;
+};
+
+static void run_cancel(void *arg)
+{
+    struct cancel_job *job = arg;
+    job->ok = PQcancel(job->cancel, job->error, sizeof(job->error));
+}
+
+static void cancel_returned(void *arg)
+{
+    struct cancel_job *job = arg;
+    job->server->proxy->now_us = clock_now_us();
+    if (!job->ok)
+        log_warning("cancel could not be sent pid=%d: %s", job->server->pid, job->error);
+    server_cancel_done(job->server);
+    free(job);
+}
+
+void cancel_server(struct server *server)
+{
+    if (server->cancels > 0) {
+        server->wants_cancel_again = true;
+        return;
+    }
+    if (!server->cancel)
+        return;
+    struct cancel_job *job = memory_alloc(sizeof(*job));
+    job->server = server;
+    job->cancel = server->cancel;
+    server->cancels++;
+    workers_submit(server->proxy->workers, run_cancel, cancel_returned, job);
+}
+
+void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
+{
+    struct client *client = NULL;
+    HASH_FIND(hh, proxy->clients_by_key, &pid, sizeof(pid), client);
+    if (!client || client->key_bytes != secret_bytes ||
+        CRYPTO_memcmp(client->key_secret, secret, secret_bytes) != 0)
+        return;
+    if (client->state == CLIENT_WAITING)
+        client_error(client, SQLSTATE_QUERY_CANCELED,
+                     "canceling statement due to user request", NULL, NULL);
+    else if (client->state == CLIENT_LINKED && client->server &&
+             !outstanding_is_empty(&client->server->outstanding))
+        cancel_server(client->server);
+}
+
+static void random_bytes(void *out, size_t length)
+{
+    uint8_t *at = out;
+    while (length > 0) {
+        ssize_t got = getrandom(at, length, 0);
+        if (got <= 0)
+            continue;
+        at += got;
+        length -= (size_t)got;
+    }
+}
+
+void cancel_key_new(struct client *client)
+{
+    struct client *other;
+    do {
+        random_bytes(&client->key_pid, sizeof(client->key_pid));
+        client->key_pid &= 0x7fffffff; /* drivers keep it in a signed integer */
+        HASH_FIND(hh, client->proxy->clients_by_key, &client->key_pid, sizeof(client->key_pid),
+                  other);
+    } while (other || client->key_pid == 0);
+    client->key_bytes = client->minor >= 2 ? CANCEL_KEY_MAX : 4;
+    random_bytes(client->key_secret, client->key_bytes);
+    HASH_ADD(hh, client->proxy->clients_by_key, key_pid, sizeof(client->key_pid), client);
+}
+
+void cancel_key_forget(struct client *client)
+{
+    if (client->key_bytes == 0)
+        return;
+    HASH_DELETE(hh, client->proxy->clients_by_key, client);
+    client->key_bytes = 0;
+}

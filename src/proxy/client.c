@@ -1,0 +1,501 @@
+/*
+ * client.c - a client's life, from accept to its last byte.
+ *
+ *   accepted -> startup -> authenticating -> (login) -> ready <-> waiting -> linked -> ready
+ *                                                         +---------+----------+---> closing -> gone
+ *
+ * Before READY its bytes go to auth.c, then to relay.c, or to the console.  What has been read and cannot be dealt with
+ * yet (no backend free, a message not complete) is held, at most one read's worth, and nothing more is read until
+ * there is somewhere to put it.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+#define BACKLOG_MAX     65536u
+#define CONSOLE_MESSAGE 65536u
+
+static void on_stream(struct stream *stream, void *arg);
+
+const char *client_state_name(const struct client *client)
+{
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_AUTHENTICATING:
+    case CLIENT_LOGIN:
+        return "login";
+    case CLIENT_WAITING:
+        return "waiting";
+    case CLIENT_LINKED:
+        return "active";
+    case CLIENT_CLOSING:
+    case CLIENT_GONE:
+        return "closing";
+    case CLIENT_READY:
+    case CLIENT_CONSOLE:
+        break;
+    }
+    return "idle";
+}
+
+void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port)
+{
+    *port = 0;
+    if (client->is_unix) {
+        snprintf(out, out_bytes, "unix");
+    } else if (client->address.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&client->address;
+        inet_ntop(AF_INET6, &in6->sin6_addr, out, (socklen_t)out_bytes);
+        *port = ntohs(in6->sin6_port);
+    } else {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&client->address;
+        inet_ntop(AF_INET, &in->sin_addr, out, (socklen_t)out_bytes);
+        *port = ntohs(in->sin_port);
+    }
+}
+
+void client_set_state(struct client *client, enum client_state state)
+{
+    client->state = state;
+    client->since_us = client->proxy->now_us;
+}
+
+void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address)
+{
+    struct proxy *proxy = listener->proxy;
+    struct client *client = memory_alloc(sizeof(*client));
+    int on = 1;
+    client->proxy = proxy;
+    client->pool = listener->pool;
+    client->is_unix = listener->is_unix;
+    client->address = *address;
+    client->connected_wall_us = clock_wall_us();
+    if (!client->is_unix) {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    }
+    if (!stream_open(&client->stream, proxy->base, fd, NULL, on_stream, client)) {
+        close(fd);
+        free(client);
+        return;
+    }
+    TAILQ_INSERT_TAIL(&proxy->clients, client, link);
+    proxy->client_count++;
+    client_set_state(client, CLIENT_STARTUP);
+}
+
+static void bury_client(void *object)
+{
+    struct client *client = object;
+    free(client);
+}
+
+static void client_gone(struct client *client)
+{
+    struct proxy *proxy = client->proxy;
+    cancel_key_forget(client);
+    if (client->console && proxy->console_free)
+        proxy->console_free(client);
+    if (client->may_read_later)
+        TAILQ_REMOVE(&proxy->later, client, later_link);
+    client->may_read_later = false;
+    if (client->is_counted)
+        client->pool->clients--;
+    SSL *ssl = client->stream.ssl;
+    stream_close(&client->stream, true);
+    if (ssl)
+        SSL_free(ssl);
+    buffer_free(&client->held);
+    free(client->scram);
+    client->scram = NULL;
+    startup_free(&client->startup);
+    TAILQ_REMOVE(&proxy->clients, client, link);
+    proxy->client_count--;
+    client_set_state(client, CLIENT_GONE);
+    proxy_bury(proxy, client, bury_client);
+}
+
+/* Its backend, if it has one, is left to be cleaned. */
+static void leave_backend(struct client *client)
+{
+    struct server *server = client->server;
+    if (client->waiter.lane)
+        pool_wait_end(&client->waiter);
+    client->server = NULL;
+    if (!server)
+        return;
+    bool is_session = !client->pool->config || client->pool->config->mode == POOL_MODE_SESSION;
+    if (client->pins != 0 || is_session || client->state == CLIENT_LOGIN)
+        server->is_dirty = true;
+    server_abandon(server, client->message_left > 0 && !client->is_discarding);
+}
+
+/* All is said: the peer sees the end.  One that was told a FATAL is listened to until it closes too (or the sweep
+ * loses patience): closing over unread input would reset the connection, and the message might be lost. */
+static void say_goodbye(struct client *client)
+{
+    if (client->stream.ssl && !client->stream.is_broken && !client->stream.is_shaking_hands)
+        SSL_shutdown(client->stream.ssl);
+    stream_shutdown(&client->stream);
+    client->has_said_goodbye = true;
+    if (!client->is_lingering || client->stream.is_broken)
+        client_gone(client);
+    else
+        client->stream.may_read = true;
+}
+
+void client_close(struct client *client)
+{
+    if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
+        return;
+    leave_backend(client);
+    client_set_state(client, CLIENT_CLOSING);
+    buffer_free(&client->held);
+    if (client->stream.is_broken || stream_backlog(&client->stream) == 0)
+        say_goodbye(client);
+    if (client->state == CLIENT_CLOSING)
+        proxy_read_later(client);
+}
+
+void client_sweep(struct client *client)
+{
+    if (client->state == CLIENT_CLOSING &&
+        client->proxy->now_us - client->since_us > (client->has_said_goodbye ? 2 : 10) * CLOCK_S)
+        client_gone(client);
+}
+
+static void send_error(struct client *client, char type, const struct error_fields *fields)
+{
+    struct buffer message = {0};
+    build_error(&message, type, fields);
+    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
+}
+
+void client_fatal(struct client *client, const char *sqlstate, const char *message,
+                  const char *detail, const char *hint)
+{
+    if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
+        return;
+    if (!client->stream.is_shaking_hands)
+        send_error(client, 'E', &(struct error_fields){"FATAL", sqlstate, message, detail, hint});
+    client->is_lingering = true;
+    client_close(client);
+}
+
+void client_notice(struct client *client, const char *message)
+{
+    send_error(client, 'N',
+               &(struct error_fields){"NOTICE", SQLSTATE_SUCCESS, message, NULL, NULL});
+}
+
+/* The message at the head of `held` is answered by the error: a Query is thrown away alone, an extended message with
+ * all that follows up to its Sync (protocol 55.2.3). */
+void client_error(struct client *client, const char *sqlstate, const char *message,
+                  const char *detail, const char *hint)
+{
+    struct buffer answer = {0};
+    if (client->waiter.lane)
+        pool_wait_end(&client->waiter);
+    uint8_t type = buffer_length(&client->held) > 0 ? buffer_bytes(&client->held)[0] : 'Q';
+    build_error(&answer, 'E', &(struct error_fields){"ERROR", sqlstate, message, detail, hint});
+    if (type == 'Q' || type == 'F' || type == 'S') {
+        client->message_left = read_u32(buffer_bytes(&client->held) + 1) - 4;
+        client->is_discarding = true;
+        buffer_consume(&client->held, 5);
+        build_ready(&answer, 'I');
+    } else {
+        client->is_skipping = true;
+    }
+    client_set_state(client, CLIENT_READY);
+    stream_write(&client->stream, buffer_bytes(&answer), buffer_length(&answer));
+    buffer_free(&answer);
+    proxy_read_later(client);
+}
+
+/* ---- the queue ---- */
+
+bool client_acquire(struct client *client)
+{
+    struct proxy *proxy = client->proxy;
+    client->request_us = proxy->now_us;
+    struct pool_backend *backend = pool_acquire(&client->lane->lane, proxy->now_us);
+    if (!backend) {
+        pool_wait(&client->waiter, &client->lane->lane, proxy->now_us);
+        client_set_state(client, client->state == CLIENT_LOGIN ? CLIENT_LOGIN : CLIENT_WAITING);
+        return false;
+    }
+    struct server *server = (struct server *)backend;
+    client->server = server;
+    client->linked_us = proxy->now_us;
+    server->client = client;
+    server->request_us = proxy->now_us;
+    if (client->state != CLIENT_LOGIN) {
+        client_set_state(client, CLIENT_LINKED);
+        relay_settle(client, server);
+    }
+    return true;
+}
+
+/* Deals with what is held, without reading more. */
+static void relay_held(struct client *client)
+{
+    struct buffer held = client->held;
+    client->held = (struct buffer){0};
+    size_t taken = relay_from_client(client, buffer_bytes(&held), buffer_length(&held));
+    if (taken < buffer_length(&held) && client->state != CLIENT_GONE) {
+        held.start += taken;
+        client->held = held;
+    } else {
+        buffer_free(&held);
+    }
+}
+
+void client_granted(struct client *client, struct server *server)
+{
+    client->server = server;
+    server->client = client;
+    server->request_us = client->request_us;
+    client->linked_us = client->proxy->now_us;
+    if (client->state == CLIENT_LOGIN) {
+        auth_granted(client, server);
+        return;
+    }
+    client_set_state(client, CLIENT_LINKED);
+    relay_settle(client, server);
+    relay_held(client);
+    if (client->state != CLIENT_GONE && client->stream.may_read)
+        proxy_read_later(client);
+}
+
+static bool is_fatal_here(const struct client *client)
+{
+    return client->state == CLIENT_LOGIN || !client->pool->config ||
+           client->pool->config->mode == POOL_MODE_SESSION;
+}
+
+/* The client of this pool that has held its backend longest. */
+static const struct client *longest_holder(const struct proxy_pool *pool)
+{
+    const struct client *longest = NULL;
+    const struct client *client;
+    TAILQ_FOREACH (client, &pool->proxy->clients, link) {
+        if (client->pool == pool && client->server &&
+            (!longest || client->linked_us < longest->linked_us))
+            longest = client;
+    }
+    return longest;
+}
+
+static char *describe_holders(const struct proxy_pool *pool, int waiting)
+{
+    const struct client *longest = longest_holder(pool);
+    int in_use = pool->pool.counts[BACKEND_BUSY] + pool->pool.counts[BACKEND_CLEANING];
+    char address[INET6_ADDRSTRLEN];
+    int port;
+    if (!longest)
+        return memory_printf("%d connections in use, %d clients waiting.", in_use, waiting);
+    client_address_text(longest, address, sizeof(address), &port);
+    return memory_printf("%d connections in use, %d clients waiting; held longest by user \"%s\" "
+                         "from %s:%d, application \"%s\", for %.1f s.",
+                         in_use, waiting, longest->startup.user, address, port,
+                         longest->application_name,
+                         (double)(pool->proxy->now_us - longest->linked_us) / (double)CLOCK_S);
+}
+
+void client_wait_timed_out(struct client *client)
+{
+    static const char hint[] =
+        "Keep transactions short, raise size, max_overflow or timeout, or see who holds the "
+        "connections with SHOW CLIENTS on the admin port.";
+    struct proxy_pool *pool = client->pool;
+    const struct pool_settings *settings = &pool->pool.settings;
+    char *message = memory_printf(
+        "pool \"%s\" limit of size %d overflow %d reached, connection timed out, timeout %g s",
+        pool->name, settings->size, settings->max_overflow,
+        (double)settings->timeout_us / (double)CLOCK_S);
+    char *detail = describe_holders(pool, pool->pool.waiting + 1);
+    pool->timeouts++;
+    if (is_fatal_here(client))
+        client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
+    else
+        client_error(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
+    free(message);
+    free(detail);
+}
+
+void client_upstream_failed(struct client *client)
+{
+    const struct lane *lane = client->lane;
+    char *message = memory_printf("could not connect to upstream: %s",
+                                  lane->error ? lane->error : "no connection");
+    const char *sqlstate = lane->error_state[0] ? lane->error_state : SQLSTATE_CANNOT_CONNECT;
+    if (client->state == CLIENT_LOGIN)
+        client_fatal(client, sqlstate, message, NULL, NULL);
+    else
+        client_error(client, sqlstate, message, NULL, NULL);
+    free(message);
+}
+
+/* ---- reading ---- */
+
+/* Whole messages only, for the console. */
+static size_t console_input(struct client *client, const uint8_t *bytes, size_t length)
+{
+    size_t at = 0;
+    while (length - at >= 5 && client->state == CLIENT_CONSOLE) {
+        uint32_t message = read_u32(bytes + at + 1);
+        if (message < 4 || message > CONSOLE_MESSAGE - 8) {
+            client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
+                         "invalid message length on the admin console", NULL, NULL);
+            return length;
+        }
+        if (length - at < (size_t)message + 1)
+            break;
+        if (bytes[at] == 'X') {
+            client_close(client);
+            return length;
+        }
+        client->request_us = client->proxy->now_us;
+        client->proxy->console_message(client, bytes[at], bytes + at + 5, message - 4);
+        at += (size_t)message + 1;
+    }
+    return client->state == CLIENT_CONSOLE ? at : length;
+}
+
+static size_t take_input(struct client *client, const uint8_t *bytes, size_t length)
+{
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_AUTHENTICATING:
+        return auth_input(client, bytes, length);
+    case CLIENT_READY:
+    case CLIENT_LINKED:
+        return relay_from_client(client, bytes, length);
+    case CLIENT_CONSOLE:
+        return console_input(client, bytes, length);
+    case CLIENT_LOGIN:
+    case CLIENT_WAITING:
+        return 0;
+    case CLIENT_CLOSING:
+    case CLIENT_GONE:
+        break;
+    }
+    return length;
+}
+
+/* Whether its bytes have somewhere to go. */
+static bool wants_input(const struct client *client)
+{
+    switch (client->state) {
+    case CLIENT_LINKED:
+        return client->server && stream_backlog(&client->server->stream) < BACKLOG_MAX &&
+               client->server->outstanding.count < OUTSTANDING_MAX;
+    case CLIENT_READY:
+    case CLIENT_CONSOLE:
+        return stream_backlog(&client->stream) < BACKLOG_MAX;
+    case CLIENT_STARTUP:
+    case CLIENT_AUTHENTICATING:
+    case CLIENT_CLOSING:
+        return true;
+    case CLIENT_LOGIN:
+    case CLIENT_WAITING:
+    case CLIENT_GONE:
+        break;
+    }
+    return false;
+}
+
+/* What is held may be dealt with in a state that it was not held in: again until it stays the same. */
+static void take_held(struct client *client)
+{
+    while (buffer_length(&client->held) > 0 && wants_input(client)) {
+        struct buffer held = client->held;
+        enum client_state state = client->state;
+        client->held = (struct buffer){0};
+        size_t taken = take_input(client, buffer_bytes(&held), buffer_length(&held));
+        bool is_over = client->state == CLIENT_GONE || client->state == CLIENT_CLOSING;
+        if (taken == buffer_length(&held) || is_over) {
+            buffer_free(&held);
+            return;
+        }
+        held.start += taken;
+        client->held = held;
+        if (taken == 0 && client->state == state)
+            return;
+    }
+}
+
+/* A client that waits is watched for its end only: a vanished one must not get a backend. */
+static void look_for_end(struct client *client)
+{
+    uint8_t byte;
+    if (!client->stream.saw_close || client->stream.ssl)
+        return;
+    ssize_t got = recv(client->stream.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
+        client_close(client);
+}
+
+void client_pump(struct client *client)
+{
+    struct proxy *proxy = client->proxy;
+    take_held(client);
+    while (client->stream.may_read && wants_input(client) &&
+           buffer_length(&client->held) < PROXY_HELD_MAX) {
+        size_t held = buffer_length(&client->held);
+        ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, PROXY_READ_BYTES);
+        if (got <= 0)
+            break;
+        if (client->state == CLIENT_CLOSING)
+            continue;
+        if (held > 0) {
+            memcpy(proxy->client_bytes, buffer_bytes(&client->held), held);
+            buffer_free(&client->held);
+        }
+        size_t length = held + (size_t)got;
+        size_t taken = take_input(client, proxy->client_bytes, length);
+        if (client->state == CLIENT_GONE)
+            return;
+        if (taken < length && client->state != CLIENT_CLOSING) {
+            buffer_append(&client->held, proxy->client_bytes + taken, length - taken);
+            take_held(client);
+        }
+    }
+    if (client->state == CLIENT_WAITING || client->state == CLIENT_LOGIN)
+        look_for_end(client);
+    if (client->waiter.lane)
+        proxy_run_pool(client->pool);
+    if (client->state != CLIENT_GONE && client->stream.is_broken) {
+        if (client->state == CLIENT_CLOSING)
+            client_gone(client);
+        else
+            client_close(client);
+    }
+}
+
+static void on_stream(struct stream *stream, void *arg)
+{
+    struct client *client = arg;
+    client->proxy->now_us = clock_now_us();
+    if (client->state == CLIENT_GONE)
+        return;
+    if (client->state == CLIENT_CLOSING && !client->has_said_goodbye &&
+        stream_backlog(stream) == 0)
+        say_goodbye(client);
+    if (client->state == CLIENT_GONE)
+        return;
+    client_pump(client);
+    if (client->state == CLIENT_LINKED && client->server && client->server->stream.may_read)
+        relay_server_pump(client->server);
+}

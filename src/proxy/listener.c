@@ -1,0 +1,243 @@
+/*
+ * listener.c - the doors: every address of every pool, and of the console.
+ *
+ * accept4 until nobody is left.  When descriptors run out, accepting pauses for a moment instead of spinning, and a spare
+ * descriptor, kept for that, is given up so that one client can be told why.  The last descriptors are
+ * kept for the console and the reserved pools: others are refused a little earlier (contract 7, "the doors stay open").
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+#define LISTEN_BACKLOG   1024
+#define KEPT_DESCRIPTORS 64
+
+static void on_accept(evutil_socket_t fd, short what, void *arg);
+
+static void refuse(int fd, const char *message)
+{
+    struct buffer answer = {0};
+    build_error(&answer, 'E',
+                &(struct error_fields){"FATAL", SQLSTATE_TOO_MANY_CONNECTIONS, message, NULL, NULL});
+    if (send(fd, buffer_bytes(&answer), buffer_length(&answer), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        log_debug("a refused client was gone already");
+    buffer_free(&answer);
+    close(fd);
+}
+
+static void pause_accepting(struct proxy *proxy)
+{
+    struct timeval moment = {0, 100000};
+    struct listener *listener;
+    log_warning("out of file descriptors: accepting pauses for 100 ms");
+    TAILQ_FOREACH (listener, &proxy->listeners, link)
+        event_del(&listener->event);
+    event_add(proxy->accept_again_event, &moment);
+}
+
+static bool keeps_doors(const struct listener *listener)
+{
+    return !listener->pool ||
+           (listener->pool->config && listener->pool->config->reserved > 0);
+}
+
+/* A new descriptor's number says how many are in use: the system gives the lowest free one. */
+static bool is_too_high(int fd)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return false;
+    rlim_t kept = limit.rlim_cur / 8 < KEPT_DESCRIPTORS ? limit.rlim_cur / 8 : KEPT_DESCRIPTORS;
+    return (rlim_t)fd + kept >= limit.rlim_cur;
+}
+
+static void on_accept(evutil_socket_t fd, short what, void *arg)
+{
+    struct listener *listener = arg;
+    struct proxy *proxy = listener->proxy;
+    (void)what;
+    proxy->now_us = clock_now_us();
+    for (;;) {
+        struct sockaddr_storage address = {0};
+        socklen_t length = sizeof(address);
+        int accepted = accept4(fd, (struct sockaddr *)&address, &length,
+                               SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (accepted >= 0) {
+            if (!keeps_doors(listener) && is_too_high(accepted))
+                refuse(accepted, "no more connections allowed (file descriptors are used up)");
+            else
+                client_accepted(listener, accepted, &address);
+            continue;
+        }
+        if (errno == EINTR || errno == ECONNABORTED)
+            continue;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            if (proxy->spare_fd >= 0) {
+                close(proxy->spare_fd);
+                int last = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (last >= 0)
+                    refuse(last, "no more connections allowed (file descriptors are used up)");
+                proxy->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+            }
+            pause_accepting(proxy);
+        }
+        return;
+    }
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct proxy *proxy = arg;
+    struct listener *listener;
+    (void)fd;
+    (void)what;
+    TAILQ_FOREACH (listener, &proxy->listeners, link)
+        event_add(&listener->event, NULL);
+}
+
+static bool add_listener(struct proxy *proxy, struct proxy_pool *pool, int fd, char *text,
+                         char *unix_path)
+{
+    struct listener *listener = memory_alloc(sizeof(*listener));
+    listener->proxy = proxy;
+    listener->pool = pool;
+    listener->fd = fd;
+    listener->is_unix = unix_path != NULL;
+    listener->unix_path = unix_path;
+    listener->text = text;
+    event_assign(&listener->event, proxy->base, fd, EV_READ | EV_PERSIST, on_accept, listener);
+    event_add(&listener->event, NULL);
+    TAILQ_INSERT_TAIL(&proxy->listeners, listener, link);
+    log_info("listening on %s for %s", text, pool ? pool->name : "admin");
+    return true;
+}
+
+static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct config_address *at)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    char port[8];
+    int opened = 0;
+    const char *host = strcmp(at->host, "*") == 0 ? NULL : at->host;
+    snprintf(port, sizeof(port), "%u", at->port);
+    int error = getaddrinfo(host, port, &hints, &found);
+    if (error != 0) {
+        log_error("cannot listen on %s:%u: %s", at->host, at->port, gai_strerror(error));
+        return false;
+    }
+    for (struct addrinfo *each = found; each; each = each->ai_next) {
+        int on = 1;
+        int fd = socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        if (fd < 0)
+            continue;
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+        if (each->ai_family == AF_INET6)
+            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+        if (bind(fd, each->ai_addr, each->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+            log_error("cannot listen on %s:%u: %s", at->host, at->port, strerror(errno));
+            close(fd);
+            continue;
+        }
+        add_listener(proxy, pool, fd, memory_printf("%s:%u", at->host, at->port), NULL);
+        opened++;
+    }
+    freeaddrinfo(found);
+    return opened > 0;
+}
+
+/* A socket file that nobody answers behind is left over and may go. */
+static bool is_left_over(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return false;
+    bool refused = connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
+                   errno == ECONNREFUSED;
+    close(fd);
+    return refused;
+}
+
+static bool open_unix(struct proxy *proxy, struct proxy_pool *pool,
+                      const struct config_address *at)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char *path = memory_printf("%s/.s.PGSQL.%u", at->path, at->port);
+    if (strlen(path) >= sizeof(address.sun_path)) {
+        log_error("cannot listen on %s: the path is too long", path);
+        free(path);
+        return false;
+    }
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && is_left_over(&address))
+        unlink(path);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+        chmod(path, 0777) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
+        log_error("cannot listen on %s: %s", path, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        free(path);
+        return false;
+    }
+    return add_listener(proxy, pool, fd, memory_strdup(path), path);
+}
+
+static bool open_list(struct proxy *proxy, struct proxy_pool *pool,
+                      const struct config_address_list *list)
+{
+    bool ok = true;
+    for (size_t i = 0; i < list->count; i++) {
+        const struct config_address *at = &list->items[i];
+        ok &= at->is_unix ? open_unix(proxy, pool, at) : open_tcp(proxy, pool, at);
+    }
+    return ok;
+}
+
+bool listener_open_all(struct proxy *proxy)
+{
+    bool ok = true;
+    if (!proxy->accept_again_event)
+        proxy->accept_again_event = evtimer_new(proxy->base, accept_again, proxy);
+    proxy->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        ok &= open_list(proxy, proxy->pools[i], &proxy->pools[i]->config->listen);
+    return open_list(proxy, NULL, &proxy->config->admin_listen) && ok;
+}
+
+static void listener_close(struct listener *listener)
+{
+    event_del(&listener->event);
+    close(listener->fd);
+    if (listener->unix_path)
+        unlink(listener->unix_path);
+    TAILQ_REMOVE(&listener->proxy->listeners, listener, link);
+    free(listener->unix_path);
+    free(listener->text);
+    free(listener);
+}
+
+void listener_close_all(struct proxy *proxy)
+{
+    struct listener *listener;
+    if (proxy->accept_again_event)
+        event_free(proxy->accept_again_event);
+    proxy->accept_again_event = NULL;
+    while ((listener = TAILQ_FIRST(&proxy->listeners)))
+        listener_close(listener);
+    if (proxy->spare_fd >= 0)
+        close(proxy->spare_fd);
+    proxy->spare_fd = -1;
+}

@@ -1,0 +1,605 @@
+/*
+ * proxy.c - the whole: pools and lanes made from the configuration, the tick, signals, reload and stop.
+ *
+ * What a pool should do is decided in policy/pool.c; here it is done.  Time that matters to the millisecond (waiters,
+ * overflow) and time that does not (recycle, pings, timeouts) are both looked at by one tick of 100 ms, which
+ * becomes 20 ms while somebody waits.
+ */
+#include "proxy/proxy.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/sqlstate.h"
+
+#define TICK_US         (100 * CLOCK_MS)
+#define TICK_WAITING_US (20 * CLOCK_MS)
+#define LAST_EOF_US     (2 * CLOCK_S)
+
+struct grave {
+    struct grave *next;
+    void *object;
+    void (*bury)(void *object);
+};
+
+/* ---- pools and lanes ---- */
+
+static struct pool_settings settings_of(const struct config_pool *config)
+{
+    return (struct pool_settings){.size = config->size,
+                                  .max_overflow = config->max_overflow,
+                                  .login_burst = config->login_burst,
+                                  .prefill = config->prefill,
+                                  .pre_ping = config->pre_ping,
+                                  .timeout_us = config->timeout_us,
+                                  .recycle_us = config->recycle_us,
+                                  .pre_ping_idle_us = config->pre_ping_idle_us,
+                                  .overflow_delay_us = config->overflow_delay_us,
+                                  .overflow_idle_us = config->overflow_idle_us,
+                                  .wait_notice_us = config->wait_notice_us};
+}
+
+static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool *config)
+{
+    uint64_t seed = 0;
+    if (proxy->pool_count >= BUDGET_POOLS_MAX)
+        return NULL;
+    if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
+        seed = (uint64_t)clock_now_us();
+    struct proxy_pool *pool = memory_alloc(sizeof(*pool));
+    pool->proxy = proxy;
+    pool->index = proxy->pool_count;
+    pool->config = config;
+    pool->name = memory_strdup(config->name);
+    struct pool_settings settings = settings_of(config);
+    pool_init(&pool->pool, &proxy->budget, pool->index, &settings, seed);
+    pool_configure(&pool->pool, &settings, config->reserved);
+    proxy->pools[proxy->pool_count++] = pool;
+    return pool;
+}
+
+struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name)
+{
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        if (strcmp(proxy->pools[i]->name, name) == 0)
+            return proxy->pools[i];
+    }
+    return NULL;
+}
+
+struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
+                        const char *name, const char *user, const char *password)
+{
+    struct proxy *proxy = pool->proxy;
+    struct lane *lane;
+    const char *upstream =
+        database->dbname_is_forced && database->dbname ? database->dbname : name;
+    char *key = memory_printf("%s\n%s\n%s\n%s", pool->name, database->name, upstream,
+                              user ? user : "");
+    HASH_FIND_STR(proxy->lanes, key, lane);
+    if (lane) {
+        free(key);
+        if (password && (!lane->password || strcmp(lane->password, password) != 0)) {
+            memory_free_secret(lane->password);
+            lane->password = memory_strdup(password);
+        }
+        return lane;
+    }
+    lane = memory_alloc(sizeof(*lane));
+    lane->pool = pool;
+    lane->key = key;
+    lane->section = memory_strdup(database->name);
+    lane->database = memory_strdup(upstream);
+    lane->user = memory_strdup(user);
+    lane->password = memory_strdup(password);
+    pool_lane_init(&lane->lane, &pool->pool, lane);
+    HASH_ADD_KEYPTR(hh, proxy->lanes, lane->key, strlen(lane->key), lane);
+    return lane;
+}
+
+static void lane_free(struct proxy *proxy, struct lane *lane)
+{
+    HASH_DEL(proxy->lanes, lane);
+    pool_lane_remove(&lane->lane);
+    for (size_t i = 0; i < lane->parameter_count; i++) {
+        free(lane->parameters[i].name);
+        free(lane->parameters[i].value);
+    }
+    free(lane->parameters);
+    free(lane->section);
+    free(lane->database);
+    free(lane->user);
+    memory_free_secret(lane->password);
+    free(lane->error);
+    free(lane->key);
+    free(lane);
+}
+
+/* Lanes that a stranger's database names made and nobody uses any more. */
+static void sweep_lanes(struct proxy *proxy)
+{
+    struct lane *lane;
+    struct lane *next;
+    struct client *client;
+    HASH_ITER (hh, proxy->lanes, lane, next) {
+        bool is_used = lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
+        for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)
+            is_used = lane->lane.counts[state] > 0;
+        if (is_used || lane->lane.retry_us > proxy->now_us)
+            continue;
+        TAILQ_FOREACH (client, &proxy->clients, link)
+            is_used |= client->lane == lane;
+        if (!is_used && lane->error)
+            lane_free(proxy, lane);
+    }
+}
+
+/* The lane that is kept filled: the database and user that the URL names. */
+static void choose_primary(struct proxy_pool *pool)
+{
+    const struct config *config = pool->proxy->config;
+    const struct config_database *database = config_find_database(config, "*");
+    if (!database && config->database_count > 0)
+        database = &config->databases[0];
+    pool->pool.primary = NULL;
+    if (!database || !database->user)
+        return;
+    const char *name = database->dbname ? database->dbname : database->user;
+    if (strcmp(database->name, "*") != 0 && !database->dbname)
+        name = database->name;
+    struct lane *lane = proxy_lane(pool, database, name, database->user, database->password);
+    pool->pool.primary = &lane->lane;
+}
+
+/* ---- doing what the rules say ---- */
+
+static void notify_waiter(struct client *client)
+{
+    const struct proxy_pool *pool = client->pool;
+    char *text = memory_printf(
+        "still waiting for a connection of pool \"%s\": %d in use, %d clients waiting before you",
+        pool->name, pool->pool.counts[BACKEND_BUSY] + pool->pool.counts[BACKEND_CLEANING],
+        pool_waiters_before(&client->waiter));
+    if (client->state == CLIENT_WAITING)
+        client_notice(client, text);
+    free(text);
+}
+
+static void perform(const struct pool_action *action)
+{
+    struct server *server = (struct server *)action->backend;
+    struct client *client = (struct client *)action->waiter;
+    switch (action->kind) {
+    case POOL_GRANT:
+        client_granted(client, server);
+        break;
+    case POOL_PING:
+        server_ping(server);
+        break;
+    case POOL_OPEN:
+        server_open(action->lane->owner);
+        break;
+    case POOL_CLOSE:
+        server_close(server, action->reason);
+        break;
+    case POOL_TIMEOUT:
+        client_wait_timed_out(client);
+        break;
+    case POOL_NOTICE:
+        notify_waiter(client);
+        break;
+    case POOL_NOTHING:
+        break;
+    }
+}
+
+void proxy_run_pool(struct proxy_pool *pool)
+{
+    struct pool_action action;
+    pool->runs_again = true;
+    if (pool->is_running)
+        return;
+    pool->is_running = true;
+    while (pool->runs_again) {
+        pool->runs_again = false;
+        while ((action = pool_next(&pool->pool, pool->proxy->now_us)).kind != POOL_NOTHING)
+            perform(&action);
+    }
+    pool->is_running = false;
+}
+
+void proxy_run_pools(struct proxy *proxy)
+{
+    /* reserved pools first: what has come free is theirs before anyone else's */
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        if (proxy->pools[i]->config && proxy->pools[i]->config->reserved > 0)
+            proxy_run_pool(proxy->pools[i]);
+    }
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        proxy_run_pool(proxy->pools[i]);
+}
+
+/* ---- the end of a turn ---- */
+
+void proxy_bury(struct proxy *proxy, void *object, void (*bury)(void *object))
+{
+    struct grave *grave = memory_alloc(sizeof(*grave));
+    *grave = (struct grave){proxy->graves, object, bury};
+    proxy->graves = grave;
+    event_active(proxy->later_event, 0, 0);
+}
+
+void proxy_read_later(struct client *client)
+{
+    if (client->may_read_later || client->state == CLIENT_GONE)
+        return;
+    client->may_read_later = true;
+    TAILQ_INSERT_TAIL(&client->proxy->later, client, later_link);
+    event_active(client->proxy->later_event, 0, 0);
+}
+
+static void empty_graves(struct proxy *proxy)
+{
+    struct grave *grave;
+    while ((grave = proxy->graves)) {
+        proxy->graves = grave->next;
+        grave->bury(grave->object);
+        free(grave);
+    }
+}
+
+static void on_later(evutil_socket_t fd, short what, void *arg)
+{
+    struct proxy *proxy = arg;
+    struct client_list round;
+    struct client *client;
+    (void)fd;
+    (void)what;
+    proxy->now_us = clock_now_us();
+    TAILQ_INIT(&round);
+    TAILQ_CONCAT(&round, &proxy->later, later_link);
+    while ((client = TAILQ_FIRST(&round))) {
+        TAILQ_REMOVE(&round, client, later_link);
+        client->may_read_later = false;
+        client_pump(client);
+        while (TAILQ_FIRST(&round) && TAILQ_FIRST(&round)->state == CLIENT_GONE)
+            TAILQ_REMOVE(&round, TAILQ_FIRST(&round), later_link);
+    }
+    empty_graves(proxy);
+}
+
+/* ---- time ---- */
+
+static void finish_stop(struct proxy *proxy)
+{
+    struct server *server;
+    struct server *next;
+    if (proxy->state == PROXY_STOPPING && proxy->now_us >= proxy->stop_us)
+        proxy_stop(proxy, true);
+    if (proxy->client_count > 0 && proxy->now_us < proxy->stop_us + LAST_EOF_US)
+        return;
+    for (server = TAILQ_FIRST(&proxy->servers); server; server = next) {
+        next = TAILQ_NEXT(server, link);
+        server_close(server, "shutdown");
+    }
+    if (TAILQ_EMPTY(&proxy->servers) || proxy->now_us >= proxy->stop_us + 2 * LAST_EOF_US)
+        event_base_loopbreak(proxy->base);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct proxy *proxy = arg;
+    struct pool_action action;
+    bool anyone_waits = false;
+    (void)fd;
+    (void)what;
+    proxy->now_us = clock_now_us();
+    for (struct server *next, *server = TAILQ_FIRST(&proxy->servers); server; server = next) {
+        next = TAILQ_NEXT(server, link);
+        server_sweep(server);
+    }
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        struct proxy_pool *pool = proxy->pools[i];
+        while ((action = pool_sweep(&pool->pool, proxy->now_us)).kind != POOL_NOTHING)
+            perform(&action);
+    }
+    for (struct client *next, *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
+        next = TAILQ_NEXT(client, link);
+        auth_sweep(client);
+        client_sweep(client);
+    }
+    proxy_run_pools(proxy);
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        anyone_waits |= proxy->pools[i]->pool.waiting > 0;
+    sweep_lanes(proxy);
+    log_flush_repeats();
+    if (proxy->state != PROXY_RUNNING)
+        finish_stop(proxy);
+    int64_t next_us = anyone_waits || proxy->state != PROXY_RUNNING ? TICK_WAITING_US : TICK_US;
+    struct timeval next_tick = {0, next_us};
+    event_add(proxy->tick_event, &next_tick);
+}
+
+/* ---- stop ---- */
+
+static void dismiss(struct client *client, bool at_once)
+{
+    bool is_at_work = client->state == CLIENT_LINKED && client->server &&
+                      (client->server->status != 'I' ||
+                       !outstanding_is_empty(&client->server->outstanding));
+    if (!at_once && is_at_work)
+        return;
+    client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
+                 "terminating connection due to administrator command", NULL, NULL);
+}
+
+void proxy_stop(struct proxy *proxy, bool at_once)
+{
+    if (proxy->state == PROXY_STOPPED)
+        return;
+    if (proxy->state == PROXY_STOPPING)
+        at_once = true;
+    log_info(at_once ? "stopping at once" : "stopping: transactions may finish");
+    proxy->now_us = clock_now_us();
+    proxy->state = at_once ? PROXY_STOPPED : PROXY_STOPPING;
+    proxy->stop_us = proxy->now_us + (at_once ? 0 : proxy->config->shutdown_timeout_us);
+    listener_close_all(proxy);
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        proxy->pools[i]->pool.is_stopping = true;
+    for (struct client *next, *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
+        next = TAILQ_NEXT(client, link);
+        dismiss(client, at_once);
+    }
+    struct timeval soon = {0, 0};
+    event_add(proxy->tick_event, &soon);
+}
+
+/* ---- reload, dispose, pause ---- */
+
+static bool same_text(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool same_upstream(const struct config_database *a, const struct config_database *b)
+{
+    if (!a || !b || !same_text(a->hosts, b->hosts) || !same_text(a->hostaddrs, b->hostaddrs) ||
+        !same_text(a->ports, b->ports) || !same_text(a->user, b->user) ||
+        !same_text(a->password, b->password) || !same_text(a->dbname, b->dbname))
+        return false;
+    size_t i = 0;
+    for (; a->keywords && a->keywords[i] && b->keywords && b->keywords[i]; i++) {
+        if (!same_text(a->keywords[i], b->keywords[i]) || !same_text(a->values[i], b->values[i]))
+            return false;
+    }
+    return (!a->keywords || !a->keywords[i]) && (!b->keywords || !b->keywords[i]);
+}
+
+static void report_unchangeable(void *arg, const char *line)
+{
+    (void)arg;
+    log_warning("reload: %s", line);
+}
+
+static void adopt_config(struct proxy *proxy, struct config *next)
+{
+    struct config *old = proxy->config;
+    struct lane *lane;
+    struct lane *after;
+    HASH_ITER (hh, proxy->lanes, lane, after) {
+        const struct config_database *now = config_find_database(next, lane->section);
+        if (!same_upstream(config_find_database(old, lane->section), now)) {
+            pool_lane_dispose(&lane->lane);
+            if (now && now->password && now->user && same_text(now->user, lane->user)) {
+                memory_free_secret(lane->password);
+                lane->password = memory_strdup(now->password);
+            }
+        }
+    }
+    proxy->config = next;
+    proxy->budget.total = next->total_connections;
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        struct proxy_pool *pool = proxy->pools[i];
+        pool->config = config_find_pool(next, pool->name);
+        struct pool_settings settings = {.login_burst = 1, .timeout_us = CLOCK_S};
+        if (pool->config)
+            settings = settings_of(pool->config);
+        pool_configure(&pool->pool, &settings, pool->config ? pool->config->reserved : 0);
+        choose_primary(pool);
+    }
+    config_free(old);
+}
+
+bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
+{
+    struct config_errors errors = {0};
+    bool is_built_in = strcmp(proxy->config->path, "built-in configuration") == 0;
+    struct config *next = config_load(is_built_in ? NULL : proxy->config->path, &errors);
+    struct users *users = NULL;
+    struct tls_context *tls = NULL;
+    char reason[256] = "";
+    if (next && next->users_file)
+        users = users_load(next->users_file, &errors);
+    if (next && errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
+        tls = tls_context_new(next, reason, sizeof(reason));
+    bool ok = next && errors.count == 0 && !reason[0];
+    for (size_t i = 0; i < errors.count; i++)
+        log_error("reload: %s", errors.items[i]);
+    if (!ok) {
+        snprintf(error, error_bytes, "%s",
+                 errors.count > 0 ? errors.items[0] : (reason[0] ? reason : "cannot be read"));
+        log_error("reload failed, the old configuration stays in force: %s", error);
+        if (users)
+            users_free(users);
+        if (next)
+            config_free(next);
+        config_errors_free(&errors);
+        return false;
+    }
+    config_errors_free(&errors);
+    config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
+    if (proxy->users)
+        users_free(proxy->users);
+    proxy->users = users;
+    if (proxy->tls)
+        tls_context_free(proxy->tls);
+    proxy->tls = tls;
+    auth_forget_verifiers(proxy);
+    adopt_config(proxy, next);
+    log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
+    log_info("configuration reloaded from %s", next->path);
+    proxy_run_pools(proxy);
+    return true;
+}
+
+void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool)
+{
+    struct lane *lane;
+    struct lane *next;
+    HASH_ITER (hh, proxy->lanes, lane, next) {
+        if (!pool || lane->pool == pool)
+            pool_lane_dispose(&lane->lane);
+    }
+}
+
+void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused)
+{
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        if (!pool || proxy->pools[i] == pool)
+            proxy->pools[i]->pool.is_paused = paused;
+    }
+    if (!paused)
+        proxy_run_pools(proxy);
+}
+
+/* ---- beginning and end ---- */
+
+static void on_signal(evutil_socket_t number, short what, void *arg)
+{
+    struct proxy *proxy = arg;
+    char error[512];
+    (void)what;
+    proxy->now_us = clock_now_us();
+    if (number == SIGHUP)
+        proxy_reload(proxy, error, sizeof(error));
+    else
+        proxy_stop(proxy, number != SIGTERM);
+}
+
+struct proxy *proxy_new(struct config *config, struct event_base *base)
+{
+    struct proxy *proxy = memory_alloc(sizeof(*proxy));
+    proxy->base = base;
+    proxy->config = config;
+    proxy->spare_fd = -1;
+    proxy->now_us = clock_now_us();
+    proxy->started_wall_us = clock_wall_us();
+    TAILQ_INIT(&proxy->clients);
+    TAILQ_INIT(&proxy->servers);
+    TAILQ_INIT(&proxy->listeners);
+    TAILQ_INIT(&proxy->later);
+    proxy->budget.total = config->total_connections;
+    proxy->workers = workers_new(base, 8);
+    proxy->later_event = event_new(base, -1, 0, on_later, proxy);
+    proxy->tick_event = evtimer_new(base, on_tick, proxy);
+    if (getrandom(proxy->secret, sizeof(proxy->secret), 0) < 0)
+        log_warning("no random bytes for the secret of mock salts");
+    return proxy;
+}
+
+static bool load_files(struct proxy *proxy)
+{
+    struct config_errors errors = {0};
+    char reason[256] = "";
+    if (proxy->config->users_file)
+        proxy->users = users_load(proxy->config->users_file, &errors);
+    for (size_t i = 0; i < errors.count; i++)
+        log_error("%s", errors.items[i]);
+    bool ok = errors.count == 0 && (!proxy->config->users_file || proxy->users);
+    config_errors_free(&errors);
+    if (proxy->config->tls_client_mode != TLS_CLIENT_DISABLE) {
+        proxy->tls = tls_context_new(proxy->config, reason, sizeof(reason));
+        if (!proxy->tls) {
+            log_error("TLS for clients: %s", reason);
+            ok = false;
+        }
+    }
+    if (!ok)
+        proxy->exit_status = 2;
+    return ok;
+}
+
+bool proxy_start(struct proxy *proxy)
+{
+    static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT};
+    if (!load_files(proxy))
+        return false;
+    for (size_t i = 0; i < proxy->config->pool_count; i++) {
+        struct proxy_pool *pool = pool_new(proxy, &proxy->config->pools[i]);
+        if (!pool) {
+            log_error("more than %d pools", BUDGET_POOLS_MAX);
+            proxy->exit_status = 2;
+            return false;
+        }
+        choose_primary(pool);
+    }
+    if (!listener_open_all(proxy)) {
+        proxy->exit_status = 1;
+        return false;
+    }
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        proxy->signal_events[i] = evsignal_new(proxy->base, signals[i], on_signal, proxy);
+        event_add(proxy->signal_events[i], NULL);
+    }
+    struct timeval soon = {0, 0};
+    event_add(proxy->tick_event, &soon);
+    return true;
+}
+
+static void free_pools(struct proxy *proxy)
+{
+    struct lane *lane;
+    struct lane *next;
+    HASH_ITER (hh, proxy->lanes, lane, next)
+        lane_free(proxy, lane);
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        free(proxy->pools[i]->name);
+        free(proxy->pools[i]);
+    }
+}
+
+void proxy_free(struct proxy *proxy)
+{
+    listener_close_all(proxy);
+    proxy->state = PROXY_STOPPED;
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        proxy->pools[i]->pool.is_stopping = true;
+    for (struct client *client; (client = TAILQ_FIRST(&proxy->clients));) {
+        client->stream.is_broken = true;
+        client_close(client);
+        client_pump(client);
+    }
+    workers_free(proxy->workers);
+    for (struct server *server; (server = TAILQ_FIRST(&proxy->servers));)
+        server_forget(server);
+    empty_graves(proxy);
+    free_pools(proxy);
+    for (size_t i = 0; i < sizeof(proxy->signal_events) / sizeof(proxy->signal_events[0]); i++) {
+        if (proxy->signal_events[i])
+            event_free(proxy->signal_events[i]);
+    }
+    event_free(proxy->later_event);
+    event_free(proxy->tick_event);
+    auth_forget_verifiers(proxy);
+    if (proxy->users)
+        users_free(proxy->users);
+    if (proxy->tls)
+        tls_context_free(proxy->tls);
+    config_free(proxy->config);
+    free(proxy);
+    buffer_free_list_empty();
+}

@@ -1,0 +1,364 @@
+/*
+ * proxy.h - the context that everything shares, and the things in it.
+ *
+ * One process, one loop, one `struct proxy` handed down explicitly.  A client and a server (a backend, the upstream
+ * side) are linked while a transaction runs; each points to the other and to nothing else of it.  Objects whose life
+ * has ended are unlinked at once and freed at the end of the loop's turn (proxy_bury), because events on them may be
+ * active already.
+ */
+#ifndef PROXY_PROXY_H
+#define PROXY_PROXY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <libpq-fe.h>
+#include <uthash.h>
+
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "config/config.h"
+#include "config/users.h"
+#include "net/resolve.h"
+#include "net/stream.h"
+#include "net/tls.h"
+#include "net/worker.h"
+#include "policy/budget.h"
+#include "policy/pool.h"
+#include "proto/outstanding.h"
+#include "proto/scram.h"
+#include "proto/sql.h"
+#include "proto/startup.h"
+
+#define PROXY_READ_BYTES 65536 /* one read */
+#define PROXY_HELD_MAX   65536 /* what may be kept of a message until it is complete */
+#define CANCEL_KEY_MAX   32
+
+struct proxy;
+struct client;
+struct server;
+struct lane;
+
+/* One [pool:NAME]. */
+struct proxy_pool {
+    struct pool pool; /* the rules: lists, waiters, what next */
+    struct proxy *proxy;
+    size_t index;
+    const struct config_pool *config; /* NULL once a reload has dropped the pool */
+    char *name;
+    int clients;
+    int64_t ceiling; /* connections open when the upstream last said "full"; 0 never */
+    uint64_t timeouts;
+    bool is_running; /* proxy_run_pool is at work, further down the stack */
+    bool runs_again;
+};
+
+/* A run-time parameter that the server reports (ParameterStatus). */
+struct parameter {
+    char *name;
+    char *value;
+};
+
+/* One (pool, database, upstream user): the pool's lane and what its logins need. */
+struct lane {
+    struct pool_lane lane;
+    struct proxy_pool *pool;
+    char *section;  /* which [database:...] serves it */
+    char *database; /* the upstream's name of it */
+    char *user;     /* NULL: libpq's default */
+    char *password;
+    char *key; /* of the hash table */
+    struct parameter *parameters; /* as the last login reported them; NULL before the first */
+    size_t parameter_count;
+    char *error;         /* why the last login failed; NULL when it did not */
+    char error_state[6]; /* its SQLSTATE */
+    bool is_full;        /* it failed because the upstream has no free connection */
+    UT_hash_handle hh;
+};
+
+enum client_state {
+    CLIENT_STARTUP,        /* first packet, TLS */
+    CLIENT_AUTHENTICATING, /* its password */
+    CLIENT_LOGIN,          /* known; waits for a backend to learn its session's parameters */
+    CLIENT_READY,          /* no backend */
+    CLIENT_WAITING,        /* in the queue */
+    CLIENT_LINKED,         /* has a backend */
+    CLIENT_CONSOLE,        /* talks to the admin console */
+    CLIENT_CLOSING,        /* its last bytes are leaving */
+    CLIENT_GONE
+};
+
+struct client {
+    struct pool_waiter waiter; /* first: waiters are cast back */
+    struct proxy *proxy;
+    struct proxy_pool *pool; /* NULL: the admin listener */
+    struct lane *lane;
+    struct server *server; /* while LINKED (or LOGIN with a backend) */
+    enum client_state state;
+    struct stream stream;
+    struct buffer held;     /* bytes read and not yet dealt with */
+    uint32_t message_left;  /* of the message that is passing */
+    uint8_t text_phase;     /* what of it is statement text: enum in relay.c */
+    bool is_discarding;     /* the passing message is thrown away */
+    bool is_skipping;       /* after an error of ours: up to the next Sync */
+    bool must_skip_query;   /* the held message is the one that an error of ours answers */
+    bool is_unix;
+    bool may_read_later;    /* in proxy->later */
+    bool is_administrator;  /* console: may do everything, else only SHOW */
+    bool is_counted;        /* in its pool's number of clients */
+    bool is_lingering;      /* was told a FATAL: closed when it has closed too */
+    bool has_said_goodbye;  /* our side of the connection is shut */
+    uint32_t pins;          /* enum sql_sign: why it keeps its backend */
+    struct sql_scan scan;
+    struct startup startup;
+    char application_name[64];
+    uint16_t minor; /* of the protocol, agreed */
+    uint32_t key_pid;
+    uint8_t key_secret[CANCEL_KEY_MAX];
+    uint8_t key_bytes;
+    struct scram_exchange *scram; /* while authenticating */
+    uint8_t md5_salt[4];
+    uint8_t auth_step;
+    struct sockaddr_storage address;
+    int64_t connected_wall_us;
+    int64_t since_us;      /* in its state */
+    int64_t request_us;    /* when it last began to want something */
+    int64_t linked_us;     /* since when it has its backend */
+    int64_t transaction_us; /* when its transaction's first message left */
+    int64_t answered_us;   /* its last ReadyForQuery */
+    const char *timeout_name; /* the timeout that cancelled its query, or NULL */
+    int64_t timeout_us;
+    void *console; /* the console's own state; freed by proxy->console_free */
+    TAILQ_ENTRY(client) link;
+    TAILQ_ENTRY(client) later_link;
+    UT_hash_handle hh; /* by key_pid */
+};
+TAILQ_HEAD(client_list, client);
+
+struct server {
+    struct pool_backend backend; /* first: backends are cast back */
+    struct proxy *proxy;
+    struct lane *lane;
+    struct client *client; /* linked, or NULL */
+    PGconn *conn;
+    PGcancel *cancel;
+    struct resolve_job *resolving;
+    struct event login_event;
+    bool has_login_event;
+    struct stream stream;
+    bool is_streaming; /* the login is done and `stream` is open */
+    struct outstanding outstanding;
+    struct buffer held; /* the beginning of a message that has not come in whole */
+    uint32_t message_left;
+    bool is_swallowing;     /* the passing message is not for the client */
+    bool is_dirty;          /* DISCARD ALL before the next client */
+    bool is_broken_off;     /* the client left in mid-message: only good for closing */
+    bool said_fatal;        /* it sent a FATAL: the end is near */
+    bool is_held_for_close; /* its socket is gone; counted until close_us */
+    bool wants_cancel_again;
+    char status;            /* of its last ReadyForQuery: I, T, E */
+    char application_name[64]; /* in force on it; "" is unknown */
+    char own_application_name[64]; /* what it logged in with */
+    int cancels;            /* on their way */
+    int pid;
+    int64_t deadline_us;    /* of its login, ping, cleaning; INT64_MAX none */
+    int64_t connected_wall_us;
+    int64_t request_us;
+    const char *close_reason;
+    char *fatal_text; /* of the FATAL it sent while nobody was linked */
+    TAILQ_ENTRY(server) link;
+};
+TAILQ_HEAD(server_list, server);
+
+struct listener {
+    struct proxy *proxy;
+    struct proxy_pool *pool; /* NULL: admin */
+    int fd;
+    bool is_unix;
+    char *unix_path; /* to remove at the end */
+    char *text;      /* for the log: 127.0.0.1:6432 */
+    struct event event;
+    TAILQ_ENTRY(listener) link;
+};
+TAILQ_HEAD(listener_list, listener);
+
+struct grave;
+
+enum proxy_state { PROXY_RUNNING, PROXY_STOPPING, PROXY_STOPPED };
+
+struct proxy {
+    struct event_base *base;
+    struct config *config;
+    struct users *users; /* NULL: the upstream's own user */
+    struct tls_context *tls;
+    struct workers *workers;
+    struct budget budget;
+    struct proxy_pool *pools[BUDGET_POOLS_MAX];
+    size_t pool_count;
+    struct lane *lanes; /* hash by key */
+    struct client_list clients;
+    struct server_list servers;
+    struct client *clients_by_key;
+    struct listener_list listeners;
+    struct client_list later; /* clients to be read from at the end of the turn */
+    struct grave *graves;
+    struct event *later_event;
+    struct event *tick_event;
+    struct event *accept_again_event;
+    struct event *signal_events[6];
+    int spare_fd; /* given up for a moment when descriptors run out */
+    int client_count;
+    int open_server_count;
+    enum proxy_state state;
+    int exit_status;
+    int64_t now_us;
+    int64_t stop_us; /* when a graceful stop becomes an immediate one */
+    int64_t started_wall_us;
+    uint8_t secret[32]; /* for mock SCRAM salts */
+    struct verifier *verifiers; /* SCRAM verifiers of plain passwords, derived once */
+    /* the floor above: the admin console */
+    void (*console_message)(struct client *client, uint8_t type, const uint8_t *body,
+                            size_t length);
+    void (*console_free)(struct client *client);
+    void (*stopping)(struct proxy *proxy); /* closes the HTTP listener */
+    void *http;
+    bool was_reloaded;
+    uint8_t client_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
+    uint8_t server_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
+};
+
+/* ---- proxy.c: the whole ---- */
+
+/* Takes over the config; opens nothing yet. */
+struct proxy *proxy_new(struct config *config, struct event_base *base);
+/* Listens, starts filling the pools.  False after logging why. */
+bool proxy_start(struct proxy *proxy);
+/* Frees everything; the loop has ended. */
+void proxy_free(struct proxy *proxy);
+/* Graceful first, at once when called again or `at_once`. */
+void proxy_stop(struct proxy *proxy, bool at_once);
+/* Reads the configuration again.  False with a text in `error` when the old one stays. */
+bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes);
+/* Does what the pool's rules say until they say nothing. */
+void proxy_run_pool(struct proxy_pool *pool);
+/* The same for every pool: a connection has been given back to the budget. */
+void proxy_run_pools(struct proxy *proxy);
+/* Frees `object` by `bury` at the end of the loop's turn. */
+void proxy_bury(struct proxy *proxy, void *object, void (*bury)(void *object));
+/* Has the client's input looked at again at the end of the turn. */
+void proxy_read_later(struct client *client);
+struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
+/* Replaces all connections: of one pool, or of all when NULL (contract 7, DISPOSE, RECONNECT). */
+void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool);
+/* PAUSE and RESUME of one pool, or of all when NULL. */
+void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused);
+/* The lane for this client, made when it is new. */
+struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
+                        const char *name, const char *user, const char *password);
+
+/* ---- listener.c ---- */
+
+bool listener_open_all(struct proxy *proxy);
+/* Stops accepting and closes every listening socket. */
+void listener_close_all(struct proxy *proxy);
+
+/* ---- client.c: a client's life ---- */
+
+void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address);
+void client_set_state(struct client *client, enum client_state state);
+/* Reads and deals with what there is to read, as far as there is somewhere to put it. */
+void client_pump(struct client *client);
+/* An ERROR that pgreserve raises: the client stays.  Answers the message at the head of `held`. */
+void client_error(struct client *client, const char *sqlstate, const char *message,
+                  const char *detail, const char *hint);
+/* A FATAL: sent, and the connection closed when it is out. */
+void client_fatal(struct client *client, const char *sqlstate, const char *message,
+                  const char *detail, const char *hint);
+void client_notice(struct client *client, const char *message);
+/* Closes when what waits in its stream is out; its backend is cleaned for others. */
+void client_close(struct client *client);
+/* Ends what takes too long to close. */
+void client_sweep(struct client *client);
+/* It has been given this backend (BUSY). */
+void client_granted(struct client *client, struct server *server);
+/* Wants a backend: gets one at once (true) or waits. */
+bool client_acquire(struct client *client);
+/* Its time in the queue is over. */
+void client_wait_timed_out(struct client *client);
+/* Its lane's login failed and nothing lives there. */
+void client_upstream_failed(struct client *client);
+/* The connection's address as text: 127.0.0.1, ::1, unix. */
+void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port);
+const char *client_state_name(const struct client *client);
+
+/* ---- auth.c: startup packet to ready ---- */
+
+/* Deals with bytes before CLIENT_READY; returns how many it took. */
+size_t auth_input(struct client *client, const uint8_t *bytes, size_t length);
+/* Asks for the proof that the configured method wants; then auth_succeeded or a FATAL. */
+void auth_ask_proof(struct client *client);
+/* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
+void auth_ask_scram(struct client *client, const char *secret);
+void auth_succeeded(struct client *client);
+/* A backend came for a client in CLIENT_LOGIN. */
+void auth_granted(struct client *client, struct server *server);
+/* The start-up settings have been answered on its backend: `error` is the server's message or NULL. */
+void auth_settled(struct client *client, const char *sqlstate, const char *error);
+void auth_forget_verifiers(struct proxy *proxy);
+
+/* ---- session_start.c ---- */
+
+/* A StartupMessage (behind its length): limits, rights, then asks for proof. */
+void session_start(struct client *client, const uint8_t *body, size_t length);
+/* Looks at the login's and the session's time limits. */
+void auth_sweep(struct client *client);
+
+/* ---- relay.c: messages between a linked pair ---- */
+
+/* Deals with a client's bytes; returns how many it took.  The rest must be kept. */
+size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length);
+/* Reads from the server and passes on, as far as the client takes it. */
+void relay_server_pump(struct server *server);
+/* Puts the client's settings in force on its new backend, ahead of its first message. */
+void relay_settle(struct client *client, struct server *server);
+
+/* ---- server.c: a backend's life ---- */
+
+void server_open(struct lane *lane);
+/* Sends Terminate and waits for the server's EOF; counted until then. */
+void server_close(struct server *server, const char *reason);
+/* The stream has ended: tells the client if there is one, gives the place back. */
+void server_lost(struct server *server);
+/* Frees it without a word, at the very end of the process. */
+void server_forget(struct server *server);
+void server_ping(struct server *server);
+/* The transaction is over and the client gives it up, clean. */
+void server_release(struct server *server);
+/* The client has gone, whatever was going on. */
+void server_abandon(struct server *server, bool in_mid_message);
+/* Everything owed has been answered while no client is linked. */
+void server_settled(struct server *server);
+/* A cancel that was on its way has returned. */
+void server_cancel_done(struct server *server);
+/* Looks at its deadlines. */
+void server_sweep(struct server *server);
+const char *server_parameter(const struct server *server, const char *name);
+/* A ParameterStatus came. */
+void server_note_parameter(struct server *server, const char *name, const char *value);
+
+/* ---- cancel.c ---- */
+
+/* A client asks to cancel what runs under this key, through any listener (protocol 55.2.8). */
+void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
+/* Cancels what the backend runs; it goes to nobody else until that has returned. */
+void cancel_server(struct server *server);
+/* A key that no other client has. */
+void cancel_key_new(struct client *client);
+void cancel_key_forget(struct client *client);
+
+#endif

@@ -1,0 +1,255 @@
+/*
+ * session_start.c - what a StartupMessage asks for, and whether it may have it.
+ *
+ * The protocol's version is agreed, then come the limits (clients in all, of a pool, a user, an address), the pool's
+ * lists of users and networks, the database; for the console who may see it and who may command it.  Then auth.c asks for
+ * proof.  Also the time limits of a client: of its login, its queries and transactions, its idleness.
+ */
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+static void negotiate_version(struct client *client)
+{
+    const struct startup *startup = &client->startup;
+    struct buffer message = {0};
+    client->minor = startup->minor > STARTUP_MINOR_NEWEST ? STARTUP_MINOR_NEWEST : startup->minor;
+    if (client->minor == startup->minor && startup->unknown_option_count == 0)
+        return;
+    size_t mark = build_begin(&message, 'v');
+    build_u32(&message, 3u << 16 | client->minor);
+    build_u32(&message, (uint32_t)startup->unknown_option_count);
+    for (size_t i = 0; i < startup->unknown_option_count; i++)
+        build_text(&message, startup->unknown_options[i]);
+    build_end(&message, mark);
+    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
+}
+
+static int count_clients(const struct client *client, bool by_user)
+{
+    int count = 0;
+    const struct client *other;
+    TAILQ_FOREACH (other, &client->proxy->clients, link) {
+        if (other == client || other->pool != client->pool || !other->is_counted)
+            continue;
+        if (by_user)
+            count += strcmp(other->startup.user, client->startup.user) == 0;
+        else if (other->address.ss_family == client->address.ss_family) {
+            const struct sockaddr_in *a = (const struct sockaddr_in *)&other->address;
+            const struct sockaddr_in *b = (const struct sockaddr_in *)&client->address;
+            const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)&other->address;
+            const struct sockaddr_in6 *b6 = (const struct sockaddr_in6 *)&client->address;
+            count += client->address.ss_family == AF_INET6
+                         ? memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0
+                         : a->sin_addr.s_addr == b->sin_addr.s_addr;
+        }
+    }
+    return count;
+}
+
+static bool refuse_limit(struct client *client, const char *which, int limit)
+{
+    char *text = memory_printf("no more connections allowed (%s of %d reached)", which, limit);
+    client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, text, NULL, NULL);
+    free(text);
+    return false;
+}
+
+/* The limits on clients; administrators are never kept out by them. */
+static bool within_limits(struct client *client)
+{
+    const struct config_pool *pool = client->pool->config;
+    if (client->proxy->client_count > client->proxy->config->max_clients && pool->reserved == 0)
+        return refuse_limit(client, "max_clients", client->proxy->config->max_clients);
+    if (pool->max_clients > 0 && client->pool->clients >= pool->max_clients)
+        return refuse_limit(client, "max_clients of this pool", pool->max_clients);
+    if (pool->max_clients_per_user > 0 &&
+        count_clients(client, true) >= pool->max_clients_per_user)
+        return refuse_limit(client, "max_clients_per_user", pool->max_clients_per_user);
+    if (pool->max_clients_per_address > 0 && !client->is_unix &&
+        count_clients(client, false) >= pool->max_clients_per_address)
+        return refuse_limit(client, "max_clients_per_address", pool->max_clients_per_address);
+    return true;
+}
+
+static bool may_use_pool(struct client *client)
+{
+    const struct config_pool *pool = client->pool->config;
+    bool is_near = client->is_unix || config_networks_allow(
+                                          &pool->networks,
+                                          (const struct sockaddr *)&client->address);
+    if (is_near && config_names_allow(&pool->users, client->startup.user))
+        return true;
+    char *text = memory_printf("user \"%s\" is not allowed on pool \"%s\"", client->startup.user,
+                               client->pool->name);
+    client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
+    free(text);
+    return false;
+}
+
+static bool find_database(struct client *client)
+{
+    if (config_find_database(client->proxy->config, client->startup.database))
+        return true;
+    char *text = memory_printf("database \"%s\" does not exist", client->startup.database);
+    client_fatal(client, SQLSTATE_INVALID_CATALOG_NAME, text, NULL, NULL);
+    free(text);
+    return false;
+}
+
+/* The console's doorkeeper: which database, which user, which rights. */
+static void start_console(struct client *client)
+{
+    const struct config *config = client->proxy->config;
+    const char *user = client->startup.user;
+    const char *database = client->startup.database;
+    if (strcmp(database, "pgbouncer") != 0 && strcmp(database, "pgreserve") != 0) {
+        char *text = memory_printf("database \"%s\" does not exist", database);
+        client_fatal(client, SQLSTATE_INVALID_CATALOG_NAME, text, NULL,
+                     "The admin console's database is called pgreserve.");
+        free(text);
+        return;
+    }
+    struct ucred peer = {0};
+    socklen_t peer_bytes = sizeof(peer);
+    if (client->is_unix && getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer,
+                                      &peer_bytes) == 0 && peer.uid == getuid()) {
+        client->is_administrator = true;
+        auth_succeeded(client);
+        return;
+    }
+    const struct config_database *upstream = config_find_database(config, "*");
+    if (!upstream && config->database_count > 0)
+        upstream = &config->databases[0];
+    if (config->admin_users.count > 0)
+        client->is_administrator = config_names_contain(&config->admin_users, user);
+    else
+        client->is_administrator = upstream && upstream->user && strcmp(upstream->user, user) == 0;
+    if (!client->is_administrator && !config_names_contain(&config->admin_stats_users, user)) {
+        if (config->auth_method == AUTH_TRUST) {
+            client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION,
+                         "user is not allowed on the admin console", NULL, NULL);
+            return;
+        }
+        auth_ask_scram(client, NULL); /* the same as a wrong password */
+        client_set_state(client, CLIENT_AUTHENTICATING);
+        return;
+    }
+    auth_ask_proof(client);
+}
+
+static bool tls_is_missing(const struct client *client)
+{
+    return client->proxy->config->tls_client_mode >= TLS_CLIENT_REQUIRE && !client->stream.ssl &&
+           !client->is_unix;
+}
+
+void session_start(struct client *client, const uint8_t *body, size_t length)
+{
+    char error[256];
+    if (!startup_parse(&client->startup, body, length, error, sizeof(error))) {
+        client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, error, NULL, NULL);
+        return;
+    }
+    snprintf(client->application_name, sizeof(client->application_name), "%s",
+             client->startup.application_name ? client->startup.application_name : "");
+    negotiate_version(client);
+    if (client->proxy->state != PROXY_RUNNING) {
+        client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
+                     "terminating connection due to administrator command", NULL, NULL);
+        return;
+    }
+    if (tls_is_missing(client)) {
+        client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, "TLS is required on this address",
+                     NULL, "Connect with sslmode=require.");
+        return;
+    }
+    if (!client->pool) {
+        start_console(client);
+        return;
+    }
+    const char *replication = client->startup.replication;
+    if (replication && strcmp(replication, "false") != 0 && strcmp(replication, "off") != 0 &&
+        strcmp(replication, "no") != 0 && strcmp(replication, "0") != 0) {
+        client_fatal(client, SQLSTATE_FEATURE_NOT_SUPPORTED,
+                     "replication connections are not pooled", NULL,
+                     "Connect to PostgreSQL itself for replication.");
+        return;
+    }
+    if (!client->pool->config || !within_limits(client) || !may_use_pool(client) ||
+        !find_database(client)) {
+        client_close(client);
+        return;
+    }
+    client->is_counted = true;
+    client->pool->clients++;
+    auth_ask_proof(client);
+}
+
+/* ---- time limits ---- */
+
+static void end_for(struct client *client, const char *sqlstate, const char *what, int64_t limit_us)
+{
+    char *text = memory_printf("terminating connection due to %s of %g s", what,
+                               (double)limit_us / (double)CLOCK_S);
+    client_fatal(client, sqlstate, text, NULL, NULL);
+    free(text);
+}
+
+static void sweep_linked(struct client *client, const struct config_pool *pool, int64_t now_us)
+{
+    struct server *server = client->server;
+    bool is_running = server->outstanding.count > 0;
+    if (pool->query_timeout_us > 0 && is_running && !client->timeout_name &&
+        now_us - client->request_us > pool->query_timeout_us) {
+        client->timeout_name = "query_timeout";
+        client->timeout_us = pool->query_timeout_us;
+        cancel_server(server);
+    }
+    if (pool->transaction_timeout_us > 0 && (is_running || server->status != 'I') &&
+        now_us - client->transaction_us > pool->transaction_timeout_us)
+        end_for(client, SQLSTATE_TRANSACTION_TIMEOUT, "transaction_timeout",
+                pool->transaction_timeout_us);
+    else if (pool->idle_in_transaction_timeout_us > 0 && !is_running && server->status != 'I' &&
+             now_us - client->answered_us > pool->idle_in_transaction_timeout_us)
+        end_for(client, SQLSTATE_IDLE_IN_TRANSACTION_TIMEOUT, "idle_in_transaction_timeout",
+                pool->idle_in_transaction_timeout_us);
+    else if (pool->client_idle_timeout_us > 0 && !is_running && server->status == 'I' &&
+             now_us - client->answered_us > pool->client_idle_timeout_us)
+        end_for(client, SQLSTATE_IDLE_SESSION_TIMEOUT, "client_idle_timeout",
+                pool->client_idle_timeout_us);
+}
+
+void auth_sweep(struct client *client)
+{
+    int64_t now_us = client->proxy->now_us;
+    const struct config_pool *pool = client->pool ? client->pool->config : NULL;
+    int64_t login_us = pool ? pool->login_timeout_us : 15 * CLOCK_S;
+    switch (client->state) {
+    case CLIENT_STARTUP:
+    case CLIENT_AUTHENTICATING:
+        if (login_us > 0 && now_us - client->since_us > login_us)
+            client_fatal(client, SQLSTATE_QUERY_CANCELED,
+                         "canceling authentication due to timeout", NULL, NULL);
+        break;
+    case CLIENT_LINKED:
+        if (pool && client->server)
+            sweep_linked(client, pool, now_us);
+        break;
+    case CLIENT_READY:
+        if (pool && pool->client_idle_timeout_us > 0 &&
+            now_us - client->answered_us > pool->client_idle_timeout_us)
+            end_for(client, SQLSTATE_IDLE_SESSION_TIMEOUT, "client_idle_timeout",
+                    pool->client_idle_timeout_us);
+        break;
+    default:
+        break;
+    }
+}
