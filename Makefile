@@ -1,0 +1,177 @@
+# pgreserve: build, run, test and install it.  `make help` lists the targets.
+#
+# Everything that is made lands in $(BUILD).  A second build lives beside the first under another name:
+#     make BUILD=build-clang CC=clang
+#     make BUILD=build-asan SANITIZE=address,undefined
+# Objects depend on this file, so that a change of flags rebuilds them.
+
+VERSION  := 0.1.0
+BUILD    ?= build
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+SANITIZE ?=
+COVERAGE ?=
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+
+# pkg-config is asked once, and only when something is compiled: a fresh machine does not have it yet.
+PACKAGES     := libpq libevent libevent_openssl inih openssl jansson
+PKG_CFLAGS    = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
+PKG_LIBS      = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
+
+STANDARD     := -std=gnu17 -D_GNU_SOURCE -Isrc -DPGRESERVE_VERSION=\"$(VERSION)\"
+WARNINGS     := -Wall -Wextra -Wshadow -Wconversion -Werror
+LDFLAGS_ALL  := -pthread -Wl,--as-needed $(LDFLAGS)
+ifneq ($(SANITIZE),)
+# Fortified calls would hide from the sanitizers what they look for.
+OPTIMIZE     := -O1 -g -fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer
+LDFLAGS_ALL  += -fsanitize=$(SANITIZE)
+else ifneq ($(COVERAGE),)
+OPTIMIZE     := -O0 -g --coverage
+LDFLAGS_ALL  += --coverage
+else
+OPTIMIZE     := -O2 -g -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fPIE \
+                -fstack-protector-strong -fstack-clash-protection
+LDFLAGS_ALL  += -pie -Wl,-z,relro,-z,now,-z,noexecstack
+endif
+CFLAGS_ALL    = $(STANDARD) $(WARNINGS) $(OPTIMIZE) -pthread $(PKG_CFLAGS) $(CFLAGS)
+
+SOURCES      := $(wildcard src/*/*.c)
+HEADERS      := $(wildcard src/*/*.h)
+TESTS        := $(wildcard tests/unit/test_*.c tests/property/property_*.c)
+TEST_HEADERS := $(wildcard tests/unit/*.h tests/property/*.h)
+FORMATTED    := src/main.c $(SOURCES) $(HEADERS) $(TESTS) $(TEST_HEADERS)
+
+PROGRAM      := $(BUILD)/pgreserve
+LIBRARY      := $(BUILD)/libpgreserve.a
+LIBRARY_OBJS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/conf_pgreserve_ini.o
+UNIT_TESTS     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
+PROPERTY_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/property/property_*.c))
+
+PYTHON       := /usr/bin/python3
+JOBS         := $(shell nproc 2>/dev/null || echo 2)
+# Where node's clients look for `pg`: what `make dependencies` fetched, then Debian's own place.
+export NODE_PATH := $(CURDIR)/build/node/node_modules:/usr/share/nodejs
+
+all: $(PROGRAM) ## build build/pgreserve
+
+# -- building ----------------------------------------------------------------------------------------
+
+$(PROGRAM): $(BUILD)/src/main.o $(LIBRARY)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+
+# Made anew each time, so that an object whose source is gone does not stay in it.
+$(LIBRARY): $(LIBRARY_OBJS)
+	rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+# The shipped configuration as a C string, each byte an octal escape: `const char conf_pgreserve_ini[]`.
+$(BUILD)/conf_pgreserve_ini.c: conf/pgreserve.ini Makefile
+	@mkdir -p $(@D)
+	od -An -v -t o1 $< | awk ' \
+	    BEGIN { print "extern const char conf_pgreserve_ini[];\nconst char conf_pgreserve_ini[] =" } \
+	    { gsub(/ +/, "\\"); print "    \"" $$0 "\"" } \
+	    END { print "    \"\";" }' > $@
+
+$(BUILD)/conf_pgreserve_ini.o: $(BUILD)/conf_pgreserve_ini.c
+	$(CC) $(CFLAGS_ALL) -c -o $@ $<
+
+$(BUILD)/tests/%: tests/%.c $(LIBRARY) Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS_ALL) -MMD -MP -MF $@.d -MT $@ $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(PKG_LIBS) -lcmocka
+
+tests: $(UNIT_TESTS) $(PROPERTY_TESTS) ## build the unit and property tests without running them
+
+-include $(LIBRARY_OBJS:.o=.d) $(BUILD)/src/main.d $(UNIT_TESTS:=.d) $(PROPERTY_TESTS:=.d)
+
+# -- running -----------------------------------------------------------------------------------------
+
+# The throwaway PostgreSQL is only needed when there is no SUPABASE_URL to stand in front of.
+run: ## install what is missing, build, and run in front of $SUPABASE_URL or a throwaway PostgreSQL
+	@scripts/install_dependencies.sh build $$([ -n "$$SUPABASE_URL" ] || echo run)
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@exec scripts/run_demo.sh $(PROGRAM)
+
+dependencies: ## install what building, running and testing need (asks for root or sudo)
+	@scripts/install_dependencies.sh build run test
+
+# -- testing -----------------------------------------------------------------------------------------
+
+test: ## install what is missing and run everything; the last line says how many passed and failed
+	@scripts/install_dependencies.sh build run test
+	@$(PYTHON) scripts/test.py
+
+unit: $(UNIT_TESTS) ## run the unit tests
+	@$(PYTHON) scripts/test.py --programs $(UNIT_TESTS)
+
+property: $(PROPERTY_TESTS) ## run the property tests
+	@$(PYTHON) scripts/test.py --programs $(PROPERTY_TESTS)
+
+integration: all ## run the integration tests against $(BUILD)/pgreserve
+	@$(PYTHON) scripts/test.py --integration $(PROGRAM)
+
+asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
+	@$(PYTHON) scripts/test.py --sanitized
+
+coverage: ## which lines the tests reach, in build-coverage/
+	@scripts/install_dependencies.sh build run test coverage
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build-coverage COVERAGE=1 all tests
+	-@$(MAKE) --no-print-directory -k BUILD=build-coverage COVERAGE=1 unit property integration
+	gcovr --root . --object-directory build-coverage --filter src/ \
+	    --html-details build-coverage/coverage.html --print-summary
+
+bench: ## CPU per transaction and transactions per second, beside pgbouncer (BENCH_OPTIONS=--help)
+	@scripts/install_dependencies.sh build bench
+	@$(MAKE) --no-print-directory -j$(JOBS) all
+	@$(PYTHON) tests/bench/bench.py --pgreserve $(PROGRAM) $(BENCH_OPTIONS)
+
+# -- reading -----------------------------------------------------------------------------------------
+
+lint: lint-floors lint-format lint-cppcheck lint-tidy ## every check of the text; `make -k lint` runs all
+
+lint-floors:
+	@$(PYTHON) scripts/lint_floors.py
+
+lint-format:
+	@clang-format --dry-run -Werror $(wildcard $(FORMATTED))
+
+# cppcheck must see sys/queue.h and uthash.h to parse us; what it thinks of system headers is of no interest.
+lint-cppcheck:
+	@cppcheck --quiet --error-exitcode=1 --inline-suppr -j $(JOBS) --std=c11 \
+	    --enable=warning,performance,portability --suppress='*:/usr/include/*' \
+	    -I/usr/include -I/usr/include/$$($(CC) -print-multiarch) -Isrc \
+	    -D_GNU_SOURCE -DPGRESERVE_VERSION=\"$(VERSION)\" $(wildcard src/main.c) $(SOURCES)
+
+lint-tidy:
+	@printf '%s\n' $(wildcard src/main.c) $(SOURCES) | xargs -P $(JOBS) -n 1 sh -c \
+	    'out=$$(clang-tidy --quiet "$$0" -- $(STANDARD) $(PKG_CFLAGS) 2>/dev/null) || \
+	        { printf "%s\n" "$$out"; exit 1; }'
+
+format: ## let clang-format lay out every C file
+	clang-format -i $(wildcard $(FORMATTED))
+
+# -- installing --------------------------------------------------------------------------------------
+
+install: all ## into $(DESTDIR)$(PREFIX): the program, its configuration, manual pages and units
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/pgreserve
+	install -D -m 644 man/pgreserve.1 $(DESTDIR)$(PREFIX)/share/man/man1/pgreserve.1
+	install -D -m 644 man/pgreserve.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/pgreserve.ini.5
+	install -D -m 644 conf/pgreserve.ini $(DESTDIR)$(PREFIX)/share/doc/pgreserve/pgreserve.ini
+	mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's|/usr/local|$(PREFIX)|g' systemd/pgreserve.service \
+	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/pgreserve.service
+
+clean: ## remove what was built
+	rm -rf build build-asan build-clang build-coverage
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.DELETE_ON_ERROR:
+.PHONY: all tests run dependencies test unit property integration asan coverage bench lint lint-floors \
+        lint-format lint-cppcheck lint-tidy format install clean help

@@ -1,0 +1,216 @@
+#!/usr/bin/python3
+"""Runs the tests and says in its last line how it went: `N passed, N failed`.
+
+    test.py                          everything: what `make test` does once the packages are there
+    test.py --programs FILE...       these unit or property test programs
+    test.py --integration PROGRAM    the integration tests against this pgreserve
+    test.py --sanitized              build-asan and its unit, property and integration tests
+
+A part that fails does not keep the others from running.  Each build and each check of `make lint` counts as
+one test; a unit test program counts its cmocka tests (it is asked for TAP), or itself when it has none.
+The summary also goes to build/test-summary.  The exit status is 0 only when something ran and nothing failed.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CORES = len(os.sched_getaffinity(0))
+LINTS = ("lint-floors", "lint-format", "lint-cppcheck", "lint-tidy")
+PROGRAM_SECONDS = 300
+INTEGRATION_SECONDS = 1500
+SANITIZERS = {
+    "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+}
+
+
+class Tally:
+    """What has run so far."""
+
+    def __init__(self):
+        self.passed = 0
+        self.failures = []
+        self.skips = []
+
+    def count(self, what, went_well):
+        if went_well:
+            self.passed += 1
+        else:
+            self.failures.append(what)
+        return went_well
+
+    def summary(self):
+        return f"{self.passed} passed, {len(self.failures)} failed"
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def end_group(process, first):
+    """Ends a process and its children: asks with signal `first`, then does not ask."""
+    for number, patience in ((first, 10), (signal.SIGTERM, 5), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, number)
+            return process.communicate(timeout=patience)[0] or ""
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            break
+    return process.communicate()[0] or ""
+
+
+def run(command, seconds, environment=None, capture=False):
+    """Runs it in a process group of its own, which ends with it; (exit status, output)."""
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **(environment or {})}, start_new_session=True,
+        stdin=subprocess.DEVNULL, text=True, errors="replace",
+        stdout=subprocess.PIPE if capture else None,
+        stderr=subprocess.STDOUT if capture else None)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+        return process.returncode, output or ""
+    except subprocess.TimeoutExpired:
+        return -1, end_group(process, signal.SIGTERM) + f"\nended after {seconds} s"
+    except KeyboardInterrupt:
+        end_group(process, signal.SIGINT)
+        raise
+
+
+def run_quietly(tally, what, command, seconds=PROGRAM_SECONDS):
+    """One command that is one test; its output matters only when it fails."""
+    started = time.monotonic()
+    status, output = run(command, seconds, capture=True)
+    went_well = tally.count(what, status == 0)
+    say(f"{'ok  ' if went_well else 'FAIL'} {what} ({time.monotonic() - started:.0f} s)")
+    if not went_well:
+        say(output)
+    return went_well
+
+
+def build(tally, what, *variables, targets=("all", "tests")):
+    return run_quietly(tally, what, ["make", "--no-print-directory", f"-j{CORES}", *variables, *targets],
+                       seconds=900)
+
+
+def run_programs(tally, programs, label=""):
+    for program in programs:
+        name = label + os.path.basename(program)
+        started = time.monotonic()
+        status, output = run([os.path.abspath(program)], PROGRAM_SECONDS,
+                             {"CMOCKA_MESSAGE_OUTPUT": "TAP", **SANITIZERS}, capture=True)
+        results = re.findall(r"^(not ok|ok) \d+ - (.*)$", output, re.MULTILINE)
+        for result, test in results:
+            tally.count(f"{name}: {test}", result == "ok")
+        failed = sum(result != "ok" for result, _ in results)
+        if not results or (status != 0 and not failed):  # no cmocka in it, or it died on the way
+            tally.count(name, status == 0)
+            failed += status != 0
+        say(f"{'FAIL' if failed else 'ok  '} {name}: {len(results) or 1} tests"
+            f" ({time.monotonic() - started:.1f} s)")
+        if failed:
+            say(f"{output}exit status {status}")
+
+
+def programs_of(directory):
+    """The test programs of a build, by their sources: one that did not build is missed, not forgotten."""
+    found = []
+    for kind, prefix in (("unit", "test_"), ("property", "property_")):
+        folder = os.path.join(ROOT, "tests", kind)
+        found += [os.path.join(directory, "tests", kind, name[:-2]) for name in sorted(os.listdir(folder))
+                  if name.startswith(prefix) and name.endswith(".c")]
+    return found
+
+
+def run_integration(tally, program, label=""):
+    if not os.path.exists(program):
+        tally.count(f"{label}integration tests: there is no {program}", False)
+        return
+    report = tempfile.NamedTemporaryFile(suffix=".xml")
+    status, _ = run(
+        ["/usr/bin/python3", "-m", "pytest", "tests/integration", "-q", "-n", str(min(max(2, CORES), 4)), "-rs",
+         "-p", "no:cacheprovider", f"--junitxml={report.name}"], INTEGRATION_SECONDS,
+        {"PGRESERVE_BINARY": os.path.abspath(program), "PYTHONDONTWRITEBYTECODE": "1", **SANITIZERS})
+    counted = 0
+    try:
+        cases = list(ElementTree.parse(report.name).iter("testcase"))
+    except ElementTree.ParseError:  # pytest did not live to write it
+        cases = []
+    for case in cases:
+        name = f"{label}{case.get('classname')}: {case.get('name')}"
+        broken = case.find("failure") is not None or case.find("error") is not None
+        skipped = case.find("skipped")
+        if skipped is not None and not broken:
+            tally.skips.append(f"{name}: {skipped.get('message')}")
+            continue
+        tally.count(name, not broken)
+        counted += broken
+    if status != 0 and not counted:
+        tally.count(f"{label}integration tests as a whole (status {status})", False)
+
+
+def run_sanitized(tally):
+    if not build(tally, "build with ASan and UBSan", "BUILD=build-asan", "SANITIZE=address,undefined"):
+        return
+    run_programs(tally, programs_of("build-asan"), "ASan ")
+    run_integration(tally, "build-asan/pgreserve", "ASan ")
+
+
+def run_everything(tally):
+    built = build(tally, "build with gcc")
+    if built:
+        run_programs(tally, programs_of("build"))
+    build(tally, "build with clang", "BUILD=build-clang", "CC=clang")
+    for lint in LINTS:
+        run_quietly(tally, lint, ["make", "--no-print-directory", lint], seconds=900)
+    if built:
+        run_integration(tally, "build/pgreserve")
+    run_sanitized(tally)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the tests of pgreserve.")
+    parser.add_argument("--programs", nargs="*", metavar="FILE")
+    parser.add_argument("--integration", metavar="PROGRAM")
+    parser.add_argument("--sanitized", action="store_true")
+    options = parser.parse_args()
+
+    os.chdir(ROOT)
+    tally = Tally()
+    started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if options.programs is not None:
+            run_programs(tally, options.programs)
+        elif options.integration:
+            run_integration(tally, options.integration)
+        elif options.sanitized:
+            run_sanitized(tally)
+        else:
+            run_everything(tally)
+    except KeyboardInterrupt:
+        tally.count("interrupted", False)
+
+    say("")
+    for skip in tally.skips:
+        say(f"skipped: {skip}")
+    for failure in tally.failures:
+        say(f"failed: {failure}")
+    say(f"{time.monotonic() - started:.0f} s, {len(tally.skips)} skipped")
+    os.makedirs("build", exist_ok=True)
+    with open("build/test-summary", "w") as file:
+        file.write(tally.summary() + "\n")
+    say(tally.summary())
+    sys.exit(0 if tally.passed and not tally.failures else 1)
+
+
+if __name__ == "__main__":
+    main()
