@@ -43,7 +43,8 @@ uint8_t *buffer_reserve(struct buffer *buffer, size_t length)
     if (buffer->capacity - waiting >= length && buffer->start >= buffer->capacity / 2) {
         memmove(buffer->data, buffer->data + buffer->start, waiting);
     } else {
-        size_t capacity = buffer->capacity ? buffer->capacity : BUFFER_BLOCK_BYTES;
+        /* doubled even when the bytes would fit: moving a nearly full block for every few bytes is slow */
+        size_t capacity = buffer->capacity ? buffer->capacity * 2 : BUFFER_BLOCK_BYTES;
         while (capacity - waiting < length)
             capacity *= 2;
         uint8_t *data = memory_resize(NULL, capacity);

@@ -40,6 +40,22 @@ int budget_owed_to_others(const struct budget *budget, size_t pool)
     return owed;
 }
 
+bool budget_has_too_many(const struct budget *budget, size_t pool)
+{
+    const struct budget_pool *own = &budget->pools[pool];
+    int kept = own->open - own->closing;
+    if (kept > own->limit)
+        return true;
+    int needed = kept;
+    for (size_t i = 0; i < budget->pool_count; i++) {
+        const struct budget_pool *other = &budget->pools[i];
+        int others = other->open - other->closing;
+        if (i != pool)
+            needed += others > other->reserved ? others : other->reserved;
+    }
+    return needed > budget->total && kept > own->reserved;
+}
+
 bool budget_may_take(const struct budget *budget, size_t pool)
 {
     if (budget->pools[pool].open >= budget->pools[pool].limit)

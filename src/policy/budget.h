@@ -14,6 +14,7 @@
 
 struct budget_pool {
     int open;     /* attempted, alive or not yet let go of */
+    int closing;  /* of these, told to go: still counted, but soon free */
     int limit;    /* size + max_overflow */
     int reserved; /* of the total, nobody else's */
 };
@@ -30,6 +31,9 @@ void budget_configure(struct budget *budget, size_t pool, int limit, int reserve
 int budget_open(const struct budget *budget);
 /* What of the cap must stay free for pools other than this one. */
 int budget_owed_to_others(const struct budget *budget, size_t pool);
+/* True when the pool holds a place that is not its own any more: a reload has lowered its limit or the cap, or
+ * reserved more for others.  What is closing is on its way out already. */
+bool budget_has_too_many(const struct budget *budget, size_t pool);
 /* The rule of contract 4, and the only place that decides. */
 bool budget_may_take(const struct budget *budget, size_t pool);
 void budget_take(struct budget *budget, size_t pool);

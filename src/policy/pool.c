@@ -11,10 +11,12 @@
  */
 #include "policy/pool.h"
 
-#define RETRY_FIRST_US    100000LL
-#define RETRY_LONGEST_US  15000000LL
-#define RETRY_WAITED_US   1000000LL /* longest back-off while somebody waits */
-#define STUCK_CLOSING_US  1000000LL /* a close that takes longer does not hold up the refill */
+#define RETRY_FIRST_US   100000LL
+#define RETRY_LONGEST_US 15000000LL
+#define RETRY_WAITED_US  1000000LL /* longest back-off while somebody waits */
+#define STUCK_CLOSING_US 1000000LL /* a close that takes longer does not hold up the refill */
+#define LANE_PATIENCE_US                                                                           \
+    1000000LL /* longest wait in a lane with few places while others have many */
 
 static uint64_t pool_random(struct pool *pool)
 {
@@ -25,17 +27,31 @@ static uint64_t pool_random(struct pool *pool)
     return pool->random = x;
 }
 
+/* Into the stack of idle ones at the place that its last use gives it: a ping must not make it look used, or else
+ * nothing would ever be idle for overflow_idle.  Pings begin at the bottom, so the search does too. */
+static void insert_idle(struct pool_backend_list *stack, struct pool_backend *backend)
+{
+    struct pool_backend *above = TAILQ_LAST(stack, pool_backend_list);
+    while (above && above->used_us < backend->used_us)
+        above = TAILQ_PREV(above, pool_backend_list, link);
+    if (above)
+        TAILQ_INSERT_AFTER(stack, above, backend, link);
+    else
+        TAILQ_INSERT_HEAD(stack, backend, link);
+}
+
 static void insert(struct pool_backend *backend, enum backend_state state, int64_t now_us)
 {
     struct pool_lane *lane = backend->lane;
     backend->state = state;
     backend->since_us = now_us;
     if (state == BACKEND_IDLE)
-        TAILQ_INSERT_HEAD(&lane->backends[state], backend, link);
+        insert_idle(&lane->backends[state], backend);
     else
         TAILQ_INSERT_TAIL(&lane->backends[state], backend, link);
     lane->counts[state]++;
     lane->pool->counts[state]++;
+    lane->pool->budget->pools[lane->pool->budget_index].closing += state == BACKEND_CLOSING;
 }
 
 static void extract(struct pool_backend *backend)
@@ -44,6 +60,8 @@ static void extract(struct pool_backend *backend)
     TAILQ_REMOVE(&lane->backends[backend->state], backend, link);
     lane->counts[backend->state]--;
     lane->pool->counts[backend->state]--;
+    lane->pool->budget->pools[lane->pool->budget_index].closing -=
+        backend->state == BACKEND_CLOSING;
 }
 
 void pool_backend_move(struct pool_backend *backend, enum backend_state state, int64_t now_us)
@@ -62,11 +80,20 @@ void pool_init(struct pool *pool, struct budget *budget, size_t budget_index,
     pool->settings = *settings;
 }
 
+static int64_t deadline(const struct pool *pool, int64_t since_us)
+{
+    return pool->settings.timeout_us > 0 ? since_us + pool->settings.timeout_us : INT64_MAX;
+}
+
 void pool_configure(struct pool *pool, const struct pool_settings *settings, int reserved)
 {
     pool->settings = *settings;
     budget_configure(pool->budget, pool->budget_index, settings->size + settings->max_overflow,
                      reserved);
+    struct pool_waiter
+        *waiter; /* deadlines stay in the queue's order: pool_next looks at the first only */
+    TAILQ_FOREACH (waiter, &pool->waiters, pool_link)
+        waiter->deadline_us = deadline(pool, waiter->since_us);
 }
 
 void pool_lane_init(struct pool_lane *lane, struct pool *pool, void *owner)
@@ -93,7 +120,7 @@ void pool_backend_add(struct pool_backend *backend, struct pool_lane *lane, int6
     insert(backend, BACKEND_CONNECTING, now_us);
 }
 
-/* Up to 10 % earlier or later, so that connections opened together do not go together. */
+/* Up to 10 % earlier, so that connections opened together do not go together. */
 static int64_t recycle_time(struct pool *pool, int64_t now_us)
 {
     int64_t recycle = pool->settings.recycle_us;
@@ -108,6 +135,7 @@ void pool_backend_ready(struct pool_backend *backend, int64_t now_us)
     backend->lane->failures = 0;
     backend->lane->retry_us = 0;
     backend->alive_us = now_us;
+    backend->used_us = now_us;
     backend->recycle_us = recycle_time(backend->lane->pool, now_us);
     pool_backend_move(backend, BACKEND_IDLE, now_us);
 }
@@ -121,7 +149,8 @@ void pool_backend_login_failed(struct pool_backend *backend, int64_t now_us)
     if (delay > RETRY_LONGEST_US)
         delay = RETRY_LONGEST_US;
     delay = delay * 3 / 4 + (int64_t)(pool_random(lane->pool) % (uint64_t)(delay / 2));
-    lane->failures++;
+    if (lane->failures == 0 || backend->since_us >= lane->failed_us)
+        lane->failures++; /* those begun together count once */
     lane->failed_us = now_us;
     lane->retry_us = now_us + delay;
 }
@@ -147,15 +176,12 @@ static bool is_known_alive(const struct pool_backend *backend, int64_t now_us)
 static const char *reason_to_replace(const struct pool_backend *backend, int64_t now_us)
 {
     const struct pool *pool = backend->lane->pool;
-    const struct budget_pool *numbers = &pool->budget->pools[pool->budget_index];
     if (backend->generation != backend->lane->generation)
         return "disposed";
     if (now_us >= backend->recycle_us)
         return "recycle";
-    if (numbers->open - pool->counts[BACKEND_CLOSING] > numbers->limit)
-        return "pool is smaller now";
-    if (budget_open(pool->budget) > pool->budget->total && numbers->open > numbers->reserved)
-        return "cap is smaller now";
+    if (budget_has_too_many(pool->budget, pool->budget_index))
+        return "pool or cap is smaller now";
     return NULL;
 }
 
@@ -179,18 +205,19 @@ struct pool_waiter *pool_backend_alive(struct pool_backend *backend, int64_t now
     return NULL;
 }
 
-/* The pool's first waiter, when it stands in another lane and every place of `size` is taken: then a free backend of
- * this lane must not be kept by this lane's later waiters for ever. */
-static bool other_lane_waits_longer(const struct pool_lane *lane)
+/* True when the pool's first waiter stands in another lane, which has nothing or has made it wait for long, and no
+ * place can come to it otherwise: this lane's later waiters must not keep a free backend for ever. */
+static bool other_lane_waits_longer(const struct pool_lane *lane, int64_t now_us)
 {
     const struct pool *pool = lane->pool;
     const struct pool_waiter *first = TAILQ_FIRST(&pool->waiters);
-    if (!first || first->lane == lane || pool_lane_living(first->lane) > 0)
+    if (!first || first->lane == lane)
+        return false;
+    if (pool_lane_living(first->lane) > 0 && now_us - first->since_us < LANE_PATIENCE_US)
         return false;
     if (first->lane->counts[BACKEND_CONNECTING] > 0 || pool->counts[BACKEND_CLOSING] > 0)
         return false;
-    return !budget_may_take(pool->budget, pool->budget_index) &&
-           first->lane->retry_us <= first->since_us;
+    return !budget_may_take(pool->budget, pool->budget_index) && first->lane->retry_us <= now_us;
 }
 
 struct pool_waiter *pool_release(struct pool_backend *backend, int64_t now_us,
@@ -198,15 +225,14 @@ struct pool_waiter *pool_release(struct pool_backend *backend, int64_t now_us,
 {
     struct pool_lane *lane = backend->lane;
     backend->alive_us = now_us;
+    backend->used_us = now_us;
     *must_close = reason_to_replace(backend, now_us);
-    if (!*must_close && lane->waiting > 0 && other_lane_waits_longer(lane))
+    if (!*must_close && lane->waiting > 0 && other_lane_waits_longer(lane, now_us))
         *must_close = "place needed by another database or user";
     if (*must_close)
         return NULL;
     if (lane->waiting > 0 && !lane->pool->is_paused && is_known_alive(backend, now_us)) {
-        backend->since_us = now_us;
-        if (backend->state != BACKEND_BUSY)
-            pool_backend_move(backend, BACKEND_BUSY, now_us);
+        pool_backend_move(backend, BACKEND_BUSY, now_us);
         return take_first_waiter(lane);
     }
     pool_backend_move(backend, BACKEND_IDLE, now_us);
@@ -226,10 +252,9 @@ struct pool_backend *pool_acquire(struct pool_lane *lane, int64_t now_us)
 
 void pool_wait(struct pool_waiter *waiter, struct pool_lane *lane, int64_t now_us)
 {
-    int64_t timeout = lane->pool->settings.timeout_us;
     waiter->lane = lane;
     waiter->since_us = now_us;
-    waiter->deadline_us = timeout > 0 ? now_us + timeout : INT64_MAX;
+    waiter->deadline_us = deadline(lane->pool, now_us);
     waiter->is_noticed = false;
     TAILQ_INSERT_TAIL(&lane->waiters, waiter, lane_link);
     TAILQ_INSERT_TAIL(&lane->pool->waiters, waiter, pool_link);
@@ -293,26 +318,25 @@ static bool may_try_login(const struct pool_lane *lane, int64_t now_us)
 /* A free backend for the lane's first waiter: granted, or pinged first. */
 static bool serve_from_idle(struct pool_lane *lane, int64_t now_us, struct pool_action *action)
 {
-    struct pool_backend *backend = TAILQ_FIRST(&lane->backends[BACKEND_IDLE]);
-    if (!backend)
-        return false;
-    action->lane = lane;
-    action->backend = backend;
-    action->reason = reason_to_replace(backend, now_us);
-    if (action->reason) {
-        action->kind = POOL_CLOSE;
-        pool_backend_move(backend, BACKEND_CLOSING, now_us);
-        return true;
+    struct pool_backend *backend;
+    TAILQ_FOREACH (backend, &lane->backends[BACKEND_IDLE], link) {
+        const char *reason = reason_to_replace(backend, now_us);
+        if (reason) {
+            *action = (struct pool_action){POOL_CLOSE, lane, backend, NULL, reason};
+            pool_backend_move(backend, BACKEND_CLOSING, now_us);
+            return true;
+        }
+        if (is_known_alive(backend, now_us)) {
+            pool_backend_move(backend, BACKEND_BUSY, now_us);
+            *action =
+                (struct pool_action){POOL_GRANT, lane, backend, take_first_waiter(lane), NULL};
+            return true;
+        }
     }
-    if (is_known_alive(backend, now_us)) {
-        action->kind = POOL_GRANT;
-        pool_backend_move(backend, BACKEND_BUSY, now_us);
-        action->waiter = take_first_waiter(lane);
-        return true;
-    }
-    if (lane->counts[BACKEND_CHECKING] >= lane->waiting)
+    backend = TAILQ_FIRST(&lane->backends[BACKEND_IDLE]);
+    if (!backend || lane->counts[BACKEND_CHECKING] >= lane->waiting)
         return false; /* enough pings are on their way */
-    action->kind = POOL_PING;
+    *action = (struct pool_action){POOL_PING, lane, backend, NULL, NULL};
     pool_backend_move(backend, BACKEND_CHECKING, now_us);
     return true;
 }
@@ -323,11 +347,10 @@ static struct pool_backend *idle_elsewhere(struct pool_lane *lane)
     struct pool_backend *oldest = NULL;
     struct pool_lane *other;
     TAILQ_FOREACH (other, &lane->pool->lanes, link) {
-        struct pool_backend *last =
-            TAILQ_LAST(&other->backends[BACKEND_IDLE], pool_backend_list);
+        struct pool_backend *last = TAILQ_LAST(&other->backends[BACKEND_IDLE], pool_backend_list);
         if (other == lane || !last || other->waiting > 0)
             continue;
-        if (!oldest || last->since_us < oldest->since_us)
+        if (!oldest || last->used_us < oldest->used_us)
             oldest = last;
     }
     return oldest;
@@ -341,27 +364,21 @@ static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool
     if (lane->waiting <= coming || !may_try_login(lane, now_us))
         return false;
     bool may_take = budget_may_take(pool->budget, pool->budget_index);
-    action->lane = lane;
-    if (pool_open(pool) < pool->settings.size && may_take) {
-        action->kind = POOL_OPEN;
-        return true;
-    }
-    struct pool_backend *victim = idle_elsewhere(lane);
-    if (victim) {
-        if (pool->counts[BACKEND_CLOSING] >= lane->waiting - coming)
-            return false;
-        action->kind = POOL_CLOSE;
-        action->backend = victim;
+    const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
+    bool is_overflow_due = now_us - first->since_us >= pool->settings.overflow_delay_us;
+    struct pool_backend *victim = NULL;
+    if (pool_open(pool) >= pool->settings.size || !may_take)
+        victim = idle_elsewhere(lane);
+    if (victim && pool->counts[BACKEND_CLOSING] < lane->waiting - coming) {
+        *action = (struct pool_action){.kind = POOL_CLOSE, .lane = lane, .backend = victim};
         action->reason = "place needed by another database or user";
         pool_backend_move(victim, BACKEND_CLOSING, now_us);
         return true;
     }
-    const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
-    if (may_take && now_us - first->since_us >= pool->settings.overflow_delay_us) {
-        action->kind = POOL_OPEN;
-        return true;
-    }
-    return false;
+    if (!may_take || (pool_open(pool) >= pool->settings.size && !is_overflow_due))
+        return false;
+    *action = (struct pool_action){.kind = POOL_OPEN, .lane = lane};
+    return true;
 }
 
 /* `size` is kept open: a close that hangs does not hold that up while the limit allows one more. */
@@ -431,7 +448,6 @@ struct pool_action pool_next(struct pool *pool, int64_t now_us)
                 return action;
         }
     }
-    action = (struct pool_action){.kind = POOL_NOTHING};
     refill(pool, now_us, &action);
     return action;
 }
@@ -445,7 +461,7 @@ static bool sweep_backend(struct pool_backend *backend, int64_t now_us, struct p
     action->reason = reason_to_replace(backend, now_us);
     int living = pool_open(pool) - pool->counts[BACKEND_CLOSING];
     if (!action->reason && living > settings->size &&
-        now_us - backend->since_us >= settings->overflow_idle_us)
+        now_us - backend->used_us >= settings->overflow_idle_us)
         action->reason = "overflow idle";
     if (action->reason) {
         action->kind = POOL_CLOSE;
@@ -489,7 +505,8 @@ struct pool_action pool_sweep(struct pool *pool, int64_t now_us)
         return action;
     TAILQ_FOREACH (lane, &pool->lanes, link) {
         struct pool_backend *backend;
-        TAILQ_FOREACH_REVERSE (backend, &lane->backends[BACKEND_IDLE], pool_backend_list, link) {
+        TAILQ_FOREACH_REVERSE(backend, &lane->backends[BACKEND_IDLE], pool_backend_list, link)
+        {
             if (sweep_backend(backend, now_us, &action))
                 return action;
         }

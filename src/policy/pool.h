@@ -34,10 +34,11 @@ struct pool_backend {
     TAILQ_ENTRY(pool_backend) link;
     struct pool_lane *lane;
     enum backend_state state;
-    uint32_t generation;  /* older than the lane's: to be replaced when free */
-    int64_t since_us;     /* in this state */
-    int64_t alive_us;     /* its last sign of life */
-    int64_t recycle_us;   /* when to replace it; INT64_MAX never */
+    uint32_t generation; /* older than the lane's: to be replaced when free */
+    int64_t since_us;    /* in this state */
+    int64_t used_us;  /* when a client last gave it back, or it was opened; a ping does not count */
+    int64_t alive_us; /* its last sign of life */
+    int64_t recycle_us; /* when to replace it; INT64_MAX never */
 };
 TAILQ_HEAD(pool_backend_list, pool_backend);
 
@@ -90,9 +91,9 @@ struct pool {
     struct pool_waiter_list waiters;
     int waiting;
     int counts[BACKEND_STATE_COUNT];
-    bool is_paused;  /* grants nothing */
+    bool is_paused;   /* grants nothing */
     bool is_stopping; /* opens nothing */
-    uint64_t random; /* state of the spread's generator */
+    uint64_t random;  /* state of the spread's generator */
 };
 
 enum pool_action_kind {
@@ -115,7 +116,7 @@ struct pool_action {
 
 void pool_init(struct pool *pool, struct budget *budget, size_t budget_index,
                const struct pool_settings *settings, uint64_t seed);
-/* New numbers, by a reload: what is too much goes when it is free. */
+/* New numbers, by a reload: what is too much goes when it is free; who waits gets the new timeout. */
 void pool_configure(struct pool *pool, const struct pool_settings *settings, int reserved);
 void pool_lane_init(struct pool_lane *lane, struct pool *pool, void *owner);
 void pool_lane_remove(struct pool_lane *lane);

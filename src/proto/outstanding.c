@@ -5,6 +5,9 @@
  * CopyFail that ends a COPY; INJECTED is a query of our own.  A head of `c` is dropped whenever it comes up outside a
  * COPY, for then the server ignores that message.  The common ways (one Query; Parse Bind Describe Execute Sync) stay
  * within the small array inside the struct.
+ *
+ * A COPY from the client eats what stands behind its command up to the first `c`, that `c` included: at
+ * CopyInResponse these entries are taken out, and while is_copying_in is set they are not queued at all.
  */
 #include "proto/outstanding.h"
 
@@ -70,11 +73,37 @@ static void drop_idle_copy_ends(struct outstanding *o)
         pop(o);
 }
 
+/* A message sent while the server waits for CopyData; all that may follow it there are these. */
+static void sent_in_copy(struct outstanding *o, uint8_t type)
+{
+    switch (type) {
+    case 'c':
+    case 'f':
+        o->is_copying_in = false;
+        break;
+    case 'S':
+        o->is_sync_unsure = true;
+        break;
+    case 'd':
+    case 'H':
+    case 'X':
+        break;
+    default:
+        o->is_confused = true; /* the server will refuse a message in mid-COPY */
+        break;
+    }
+}
+
 void outstanding_sent(struct outstanding *o, uint8_t type)
 {
+    if (o->is_copying_in) {
+        sent_in_copy(o, type);
+        return;
+    }
     switch (type) {
     case 'Q':
     case 'F':
+        o->is_open = false; /* the server ends the implicit transaction with these as with a Sync */
         if (!o->is_skipping)
             push(o, type);
         break;
@@ -89,22 +118,12 @@ void outstanding_sent(struct outstanding *o, uint8_t type)
         }
         break;
     case 'S':
-        if (o->is_copying_in) {
-            if (o->has_copied)
-                o->is_confused = true;
-            break; /* the server ignores it while it copies */
-        }
         o->is_skipping = false;
         o->is_open = false;
         push(o, 'S');
         break;
-    case 'd':
-        if (o->is_copying_in)
-            o->has_copied = true;
-        break;
     case 'c':
     case 'f':
-        o->is_copying_in = false;
         if (o->count > 0)
             push(o, 'c');
         break;
@@ -115,6 +134,10 @@ void outstanding_sent(struct outstanding *o, uint8_t type)
 
 void outstanding_injected(struct outstanding *o)
 {
+    if (o->is_copying_in)
+        o->is_confused = true;
+    o->is_open = false; /* what was open or skipped, this Sync ends */
+    o->is_skipping = false;
     push(o, INJECTED);
 }
 
@@ -126,9 +149,8 @@ bool outstanding_is_injected(const struct outstanding *o)
 /* An error in an extended message: the server skips to the next Sync. */
 static void skip_to_sync(struct outstanding *o)
 {
-    o->is_copying_in = false;
     while (o->count > 0) {
-        if (peek(o) == 'S')
+        if (peek(o) == 'S' || peek(o) == INJECTED)
             return;
         pop(o);
     }
@@ -136,37 +158,47 @@ static void skip_to_sync(struct outstanding *o)
     o->is_open = false;
 }
 
-/* CopyInResponse for the head: Syncs that were sent along with it are read, and ignored, by the COPY. */
+/* CopyInResponse for the head: what was sent along with it is read, and ignored, by the COPY. */
 static void begin_copy_in(struct outstanding *o)
 {
     uint32_t mask = ring_mask(o);
     uint8_t *ring = ring_of(o);
     uint32_t kept = 1;
-    bool ended = false;
-    bool dropped = false;
+    bool is_ended = false;
+    bool is_synced = false; /* a Sync stands behind the COPY */
+    bool was_synced = false;
     for (uint32_t i = 1; i < o->count; i++) {
         uint8_t entry = ring[(o->head + i) & mask];
-        if (entry == 'c')
-            ended = true;
-        else if (!ended && entry == 'S') {
-            dropped = true;
-            continue;
-        } else if (!ended)
+        if (is_ended) {
+            is_synced = is_synced || entry == 'S' || entry == INJECTED;
+            ring[(o->head + kept++) & mask] = entry;
+        } else if (entry == 'c') {
+            is_ended = true;
+        } else if (entry == 'S') {
+            was_synced = true;
+        } else {
             o->is_confused = true; /* the server will refuse a message in mid-COPY */
-        ring[(o->head + kept) & mask] = entry;
-        kept++;
+        }
     }
     o->count = kept;
-    o->has_copied = false;
-    if (!ended) {
-        o->is_copying_in = true;
-        if (dropped && peek(o) == 'E')
-            o->is_open = true;
-    }
+    o->is_copying_in = !is_ended;
+    o->is_sync_unsure = o->is_sync_unsure || was_synced;
+    if (peek(o) == 'E' && was_synced && !is_synced)
+        o->is_open = true;
 }
 
-static enum reply error_answered(struct outstanding *o)
+/* The COPY, if there was one, is over. */
+static void end_copy_in(struct outstanding *o, bool has_failed)
 {
+    if (has_failed && o->is_sync_unsure)
+        o->is_confused = true;
+    o->is_sync_unsure = false;
+    o->is_copying_in = false;
+}
+
+static void error_answered(struct outstanding *o)
+{
+    end_copy_in(o, true);
     switch (peek(o)) {
     case 'P':
     case 'B':
@@ -175,24 +207,30 @@ static enum reply error_answered(struct outstanding *o)
     case 'C':
         skip_to_sync(o);
         break;
-    case 'Q':
-    case 'F':
-        o->is_copying_in = false;
-        break;
-    case INJECTED:
-        return REPLY_SWALLOW;
     default:
-        break;
+        break; /* a ReadyForQuery follows at once */
     }
-    return REPLY_FORWARD;
+}
+
+/* Takes off the message that this ReadyForQuery ends. */
+static void ready_answered(struct outstanding *o)
+{
+    drop_idle_copy_ends(o);
+    uint8_t head = peek(o);
+    if (head == 'Q' || head == 'S' || head == 'F')
+        pop(o);
+    else
+        o->is_confused = true; /* nothing sent asks for it */
 }
 
 enum reply outstanding_answered(struct outstanding *o, uint8_t type)
 {
     uint8_t head = peek(o);
-    if (head == INJECTED) {
-        if (type == 'Z')
+    if (head == INJECTED && type != 'A') {
+        if (type == 'Z') {
             pop(o);
+            drop_idle_copy_ends(o);
+        }
         return REPLY_SWALLOW;
     }
     switch (type) {
@@ -200,12 +238,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     case 'd':
         return REPLY_FORWARD;
     case 'Z':
-        while (o->count > 0) {
-            head = peek(o);
-            pop(o);
-            if (head == 'Q' || head == 'S' || head == 'F')
-                break;
-        }
+        ready_answered(o);
         break;
     case '1':
         if (head == 'P')
@@ -227,6 +260,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     case 'C':
     case 's':
     case 'I':
+        end_copy_in(o, false);
         if (head == 'E')
             pop(o);
         break;
@@ -238,7 +272,8 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
         o->is_copying_both = true;
         break;
     case 'E':
-        return error_answered(o);
+        error_answered(o);
+        break;
     default:
         return REPLY_FORWARD;
     }

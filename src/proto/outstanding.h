@@ -7,6 +7,9 @@
  * nothing is owed and its last ReadyForQuery said `I`.  An entry may be injected: its answers are for us, not for
  * the client.
  *
+ * One thing cannot be known: whether a COPY that failed had read the Syncs sent during it (ignored) or not
+ * (each answered).  Then, and when a message comes that nothing here asked for, is_confused is set.
+ *
  * One byte an entry.  Pure.
  */
 #ifndef PROTO_OUTSTANDING_H
@@ -26,9 +29,9 @@ struct outstanding {
     uint32_t count;
     uint8_t small[16];
     bool is_skipping;     /* an error was met and the Sync that ends it has not been sent yet */
-    bool is_open;         /* extended messages were sent since the last Sync */
+    bool is_open;         /* extended messages were sent since the last Sync or Query */
     bool is_copying_in;   /* the server waits for CopyData */
-    bool has_copied;      /* CopyData was sent since CopyInResponse */
+    bool is_sync_unsure;  /* a Sync was sent during the COPY: ignored, if it succeeds */
     bool is_copying_both; /* COPY BOTH: replication; never ends in a reusable backend */
     bool is_confused;     /* what the server will answer is not known for sure: do not reuse */
 };
@@ -38,7 +41,8 @@ enum reply { REPLY_FORWARD, REPLY_SWALLOW };
 
 /* Records a message sent; `type` is the protocol's letter. */
 void outstanding_sent(struct outstanding *outstanding, uint8_t type);
-/* Records a simple Query or Sync of our own, whose answers are swallowed. */
+/* Records a simple Query or Sync of our own, whose answers (but no notifications) are swallowed.  A Query only while
+ * nothing is open or skipped: the server might ignore it. */
 void outstanding_injected(struct outstanding *outstanding);
 /* Takes a server's message into account and says whose it is. */
 enum reply outstanding_answered(struct outstanding *outstanding, uint8_t type);

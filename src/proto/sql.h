@@ -33,13 +33,16 @@ enum sql_sign {
 /* Lexer state between two pieces.  Opaque by custom: only sql.c looks inside. */
 struct sql_scan {
     uint32_t signs;
-    uint8_t state;        /* where in the lexical structure the last piece ended */
-    uint8_t word_length;  /* of the word being read, cut at the buffer's size */
-    uint8_t tag_length;   /* of the dollar quote's tag */
-    uint8_t first;        /* what began this statement */
-    uint8_t previous;     /* the word before this one, where it matters */
-    uint8_t flags;
-    uint16_t comment_depth;
+    uint32_t comment_depth;
+    uint8_t state;          /* where in the lexical structure the last piece ended */
+    uint8_t statement;      /* what began this statement, as far as that still matters */
+    uint8_t previous;       /* the word before this one, where it matters */
+    uint8_t escape;         /* what the literal's last byte may do to the quote after it */
+    uint8_t word_length;    /* of the word being read, cut at the buffer's size */
+    uint8_t tag_length;     /* of the dollar quote's tag */
+    uint8_t tag_matched;    /* how much of it the text has repeated */
+    bool is_unicode_name;   /* U&"..." is being read */
+    bool has_unicode_name;  /* one was read in this text */
     char word[48];
     char tag[64];
 };

@@ -17,8 +17,8 @@
 
 static void add_setting(struct startup *startup, const char *name, const char *value)
 {
-    startup->settings = memory_resize(startup->settings, (startup->setting_count + 1) *
-                                                             sizeof(*startup->settings));
+    startup->settings =
+        memory_resize(startup->settings, (startup->setting_count + 1) * sizeof(*startup->settings));
     startup->settings[startup->setting_count++] =
         (struct startup_setting){memory_strdup(name), memory_strdup(value)};
 }
@@ -40,8 +40,8 @@ static char *next_word(char **at)
     char *word = in;
     char *out = in;
     while (*in && !isspace((unsigned char)*in)) {
-        if (*in == '\\' && in[1])
-            in++;
+        if (*in == '\\' && !*++in)
+            break;
         *out++ = *in++;
     }
     *at = *in ? in + 1 : in;
@@ -124,6 +124,10 @@ bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, 
                    size_t error_bytes)
 {
     *startup = (struct startup){0};
+    if (length < 5) {
+        snprintf(error, error_bytes, "invalid length of startup packet");
+        return false;
+    }
     startup->minor = read_u16(body + 2);
     size_t at = 4;
     while (at < length && body[at] != 0) {
@@ -140,7 +144,7 @@ bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, 
         if (!add_parameter(startup, name, value, error, error_bytes))
             return false;
     }
-    if (at + 1 != length) {
+    if (at + 1 != length || body[at] != 0) {
         snprintf(error, error_bytes,
                  "invalid startup packet layout: expected terminator as last byte");
         return false;

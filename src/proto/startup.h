@@ -27,7 +27,7 @@ struct startup {
     char *replication;
     struct startup_setting *settings; /* options=-c ... and every other parameter, in order */
     size_t setting_count;
-    uint16_t minor; /* what the client asked for */
+    uint16_t minor;         /* what the client asked for */
     char **unknown_options; /* `_pq_.` names that we do not know */
     size_t unknown_option_count;
 };

@@ -180,7 +180,7 @@ static bool open_unix(struct proxy *proxy, struct proxy_pool *pool,
         free(path);
         return false;
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && is_left_over(&address))
         unlink(path);

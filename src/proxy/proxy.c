@@ -28,21 +28,6 @@ struct grave {
 
 /* ---- pools and lanes ---- */
 
-static struct pool_settings settings_of(const struct config_pool *config)
-{
-    return (struct pool_settings){.size = config->size,
-                                  .max_overflow = config->max_overflow,
-                                  .login_burst = config->login_burst,
-                                  .prefill = config->prefill,
-                                  .pre_ping = config->pre_ping,
-                                  .timeout_us = config->timeout_us,
-                                  .recycle_us = config->recycle_us,
-                                  .pre_ping_idle_us = config->pre_ping_idle_us,
-                                  .overflow_delay_us = config->overflow_delay_us,
-                                  .overflow_idle_us = config->overflow_idle_us,
-                                  .wait_notice_us = config->wait_notice_us};
-}
-
 static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool *config)
 {
     uint64_t seed = 0;
@@ -55,7 +40,7 @@ static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool
     pool->index = proxy->pool_count;
     pool->config = config;
     pool->name = memory_strdup(config->name);
-    struct pool_settings settings = settings_of(config);
+    struct pool_settings settings = reload_settings(config);
     pool_init(&pool->pool, &proxy->budget, pool->index, &settings, seed);
     pool_configure(&pool->pool, &settings, config->reserved);
     proxy->pools[proxy->pool_count++] = pool;
@@ -126,6 +111,8 @@ static void sweep_lanes(struct proxy *proxy)
     struct lane *next;
     struct client *client;
     HASH_ITER (hh, proxy->lanes, lane, next) {
+        if (!lane->error)
+            continue;
         bool is_used = lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
         for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)
             is_used = lane->lane.counts[state] > 0;
@@ -133,26 +120,9 @@ static void sweep_lanes(struct proxy *proxy)
             continue;
         TAILQ_FOREACH (client, &proxy->clients, link)
             is_used |= client->lane == lane;
-        if (!is_used && lane->error)
+        if (!is_used)
             lane_free(proxy, lane);
     }
-}
-
-/* The lane that is kept filled: the database and user that the URL names. */
-static void choose_primary(struct proxy_pool *pool)
-{
-    const struct config *config = pool->proxy->config;
-    const struct config_database *database = config_find_database(config, "*");
-    if (!database && config->database_count > 0)
-        database = &config->databases[0];
-    pool->pool.primary = NULL;
-    if (!database || !database->user)
-        return;
-    const char *name = database->dbname ? database->dbname : database->user;
-    if (strcmp(database->name, "*") != 0 && !database->dbname)
-        name = database->name;
-    struct lane *lane = proxy_lane(pool, database, name, database->user, database->password);
-    pool->pool.primary = &lane->lane;
 }
 
 /* ---- doing what the rules say ---- */
@@ -358,103 +328,7 @@ void proxy_stop(struct proxy *proxy, bool at_once)
     event_add(proxy->tick_event, &soon);
 }
 
-/* ---- reload, dispose, pause ---- */
-
-static bool same_text(const char *a, const char *b)
-{
-    return a == b || (a && b && strcmp(a, b) == 0);
-}
-
-static bool same_upstream(const struct config_database *a, const struct config_database *b)
-{
-    if (!a || !b || !same_text(a->hosts, b->hosts) || !same_text(a->hostaddrs, b->hostaddrs) ||
-        !same_text(a->ports, b->ports) || !same_text(a->user, b->user) ||
-        !same_text(a->password, b->password) || !same_text(a->dbname, b->dbname))
-        return false;
-    size_t i = 0;
-    for (; a->keywords && a->keywords[i] && b->keywords && b->keywords[i]; i++) {
-        if (!same_text(a->keywords[i], b->keywords[i]) || !same_text(a->values[i], b->values[i]))
-            return false;
-    }
-    return (!a->keywords || !a->keywords[i]) && (!b->keywords || !b->keywords[i]);
-}
-
-static void report_unchangeable(void *arg, const char *line)
-{
-    (void)arg;
-    log_warning("reload: %s", line);
-}
-
-static void adopt_config(struct proxy *proxy, struct config *next)
-{
-    struct config *old = proxy->config;
-    struct lane *lane;
-    struct lane *after;
-    HASH_ITER (hh, proxy->lanes, lane, after) {
-        const struct config_database *now = config_find_database(next, lane->section);
-        if (!same_upstream(config_find_database(old, lane->section), now)) {
-            pool_lane_dispose(&lane->lane);
-            if (now && now->password && now->user && same_text(now->user, lane->user)) {
-                memory_free_secret(lane->password);
-                lane->password = memory_strdup(now->password);
-            }
-        }
-    }
-    proxy->config = next;
-    proxy->budget.total = next->total_connections;
-    for (size_t i = 0; i < proxy->pool_count; i++) {
-        struct proxy_pool *pool = proxy->pools[i];
-        pool->config = config_find_pool(next, pool->name);
-        struct pool_settings settings = {.login_burst = 1, .timeout_us = CLOCK_S};
-        if (pool->config)
-            settings = settings_of(pool->config);
-        pool_configure(&pool->pool, &settings, pool->config ? pool->config->reserved : 0);
-        choose_primary(pool);
-    }
-    config_free(old);
-}
-
-bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
-{
-    struct config_errors errors = {0};
-    bool is_built_in = strcmp(proxy->config->path, "built-in configuration") == 0;
-    struct config *next = config_load(is_built_in ? NULL : proxy->config->path, &errors);
-    struct users *users = NULL;
-    struct tls_context *tls = NULL;
-    char reason[256] = "";
-    if (next && next->users_file)
-        users = users_load(next->users_file, &errors);
-    if (next && errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
-        tls = tls_context_new(next, reason, sizeof(reason));
-    bool ok = next && errors.count == 0 && !reason[0];
-    for (size_t i = 0; i < errors.count; i++)
-        log_error("reload: %s", errors.items[i]);
-    if (!ok) {
-        snprintf(error, error_bytes, "%s",
-                 errors.count > 0 ? errors.items[0] : (reason[0] ? reason : "cannot be read"));
-        log_error("reload failed, the old configuration stays in force: %s", error);
-        if (users)
-            users_free(users);
-        if (next)
-            config_free(next);
-        config_errors_free(&errors);
-        return false;
-    }
-    config_errors_free(&errors);
-    config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
-    if (proxy->users)
-        users_free(proxy->users);
-    proxy->users = users;
-    if (proxy->tls)
-        tls_context_free(proxy->tls);
-    proxy->tls = tls;
-    auth_forget_verifiers(proxy);
-    adopt_config(proxy, next);
-    log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
-    log_info("configuration reloaded from %s", next->path);
-    proxy_run_pools(proxy);
-    return true;
-}
+/* ---- dispose, pause ---- */
 
 void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool)
 {
@@ -545,7 +419,7 @@ bool proxy_start(struct proxy *proxy)
             proxy->exit_status = 2;
             return false;
         }
-        choose_primary(pool);
+        reload_choose_primary(pool);
     }
     if (!listener_open_all(proxy)) {
         proxy->exit_status = 1;

@@ -242,8 +242,6 @@ bool proxy_start(struct proxy *proxy);
 void proxy_free(struct proxy *proxy);
 /* Graceful first, at once when called again or `at_once`. */
 void proxy_stop(struct proxy *proxy, bool at_once);
-/* Reads the configuration again.  False with a text in `error` when the old one stays. */
-bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes);
 /* Does what the pool's rules say until they say nothing. */
 void proxy_run_pool(struct proxy_pool *pool);
 /* The same for every pool: a connection has been given back to the budget. */
@@ -260,6 +258,15 @@ void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused);
 /* The lane for this client, made when it is new. */
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
                         const char *name, const char *user, const char *password);
+
+/* ---- reload.c ---- */
+
+/* Reads the configuration again.  False with a text in `error` when the old one stays. */
+bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes);
+/* The pool's numbers as its rules want them. */
+struct pool_settings reload_settings(const struct config_pool *config);
+/* Sets which lane of the pool is kept filled. */
+void reload_choose_primary(struct proxy_pool *pool);
 
 /* ---- listener.c ---- */
 
@@ -327,9 +334,19 @@ void relay_server_pump(struct server *server);
 /* Puts the client's settings in force on its new backend, ahead of its first message. */
 void relay_settle(struct client *client, struct server *server);
 
+/* ---- server_login.c ---- */
+
+/* Begins a login for the lane; the place in the budget is taken at once. */
+void server_open(struct lane *lane);
+/* The login has failed with these words: backs off, fails the lane's waiters when nothing lives there. */
+void server_login_failed(struct server *server, const char *message);
+
 /* ---- server.c: a backend's life ---- */
 
-void server_open(struct lane *lane);
+/* The callback of its stream. */
+void server_on_stream(struct stream *stream, void *arg);
+/* One line for log_pool_events. */
+void server_log_event(const struct server *server, const char *what, const char *why);
 /* Sends Terminate and waits for the server's EOF; counted until then. */
 void server_close(struct server *server, const char *reason);
 /* The stream has ended: tells the client if there is one, gives the place back. */

@@ -1,0 +1,286 @@
+/*
+ * server_login.c - the upstream login, by libpq, without blocking the loop.
+ *
+ * Names are resolved aside (net/resolve.h); PQconnectPoll does passwords, TLS, several hosts, service files and
+ * target_session_attrs.  Its socket may be another one after every step, so the event is made anew each time.  A login that
+ * fails tells the pool's rules, which back off, and fails the waiters of its lane when nothing lives there, unless
+ * the upstream only said that it is full (contract 12).
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+#define LOGIN_FAILED_GRACE_US (50 * CLOCK_MS) /* the refused backend is on its way out */
+
+static bool says_full(const char *sqlstate, const char *message)
+{
+    static const char *const words[] = {"too many clients already", "remaining connection slots",
+                                        "too many connections", "EMAXCONN",
+                                        "MaxClientsInSessionMode", "max clients reached",
+                                        "no more connections allowed", NULL};
+    if (sqlstate && strcmp(sqlstate, SQLSTATE_TOO_MANY_CONNECTIONS) == 0)
+        return true;
+    for (size_t i = 0; words[i]; i++) {
+        if (strcasestr(message, words[i]))
+            return true;
+    }
+    return false;
+}
+
+/* libpq before 17 does not give the SQLSTATE of a failed login; the common ones are known by their words. */
+static const char *sqlstate_of_text(const char *message)
+{
+    static const struct {
+        const char *words;
+        const char *sqlstate;
+    } known[] = {
+        {"password authentication failed", SQLSTATE_INVALID_PASSWORD},
+        {"too many clients already", SQLSTATE_TOO_MANY_CONNECTIONS},
+        {"remaining connection slots", SQLSTATE_TOO_MANY_CONNECTIONS},
+        {"too many connections for", SQLSTATE_TOO_MANY_CONNECTIONS},
+        {"the database system is", SQLSTATE_CANNOT_CONNECT_NOW},
+        {"is not currently accepting connections", "55000"},
+        {"no pg_hba.conf entry", SQLSTATE_INVALID_AUTHORIZATION},
+        {"is not permitted to log in", SQLSTATE_INVALID_AUTHORIZATION},
+        {"permission denied for database", SQLSTATE_INSUFFICIENT_PRIVILEGE},
+    };
+    if (strstr(message, "database \"") && strstr(message, "\" does not exist"))
+        return SQLSTATE_INVALID_CATALOG_NAME;
+    if (strstr(message, "role \"") && strstr(message, "\" does not exist"))
+        return SQLSTATE_INVALID_AUTHORIZATION;
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (strstr(message, known[i].words))
+            return known[i].sqlstate;
+    }
+    return SQLSTATE_CANNOT_CONNECT;
+}
+
+static void fail_waiters(struct lane *lane)
+{
+    struct pool_waiter *waiter;
+    while (pool_lane_is_dead(&lane->lane) && !lane->is_full &&
+           (waiter = TAILQ_FIRST(&lane->lane.waiters))) {
+        pool_wait_end(waiter);
+        client_upstream_failed((struct client *)waiter);
+    }
+}
+
+/* The words without libpq's trailing newline, and without the password wherever it may stand. */
+static char *clean_words(const struct lane *lane, const char *message)
+{
+    char *words = memory_strdup(message);
+    size_t length = strlen(words);
+    while (length > 0 && words[length - 1] == '\n')
+        words[--length] = '\0';
+    size_t secret = lane->password ? strlen(lane->password) : 0;
+    for (char *at = words; secret >= 4 && (at = strstr(at, lane->password));)
+        memset(at, '*', secret);
+    return words;
+}
+
+void server_login_failed(struct server *server, const char *message)
+{
+    struct lane *lane = server->lane;
+    struct proxy *proxy = server->proxy;
+    char *words = clean_words(lane, message);
+    const char *sqlstate = sqlstate_of_text(words);
+    if (server->resolving)
+        resolve_cancel(server->resolving);
+    server->resolving = NULL;
+    lane->is_full = says_full(sqlstate, words);
+    if (lane->is_full)
+        lane->pool->ceiling = budget_open(&proxy->budget) - 1;
+    free(lane->error);
+    lane->error = words;
+    memcpy(lane->error_state, sqlstate, 6);
+    log_warning("login to upstream failed pool=%s database=%s: %s", lane->pool->name,
+                lane->database, words);
+    pool_backend_login_failed(&server->backend, proxy->now_us);
+    pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
+    server->close_reason = "login failed";
+    server->is_held_for_close = true;
+    server->deadline_us = proxy->now_us + LOGIN_FAILED_GRACE_US;
+    if (server->has_login_event)
+        event_del(&server->login_event);
+    server->has_login_event = false;
+    fail_waiters(lane);
+    proxy_run_pool(lane->pool);
+}
+
+static void note_parameters(struct server *server)
+{
+    static const char *const names[] = {
+        "server_version", "server_encoding", "client_encoding", "application_name",
+        "default_transaction_read_only", "in_hot_standby", "is_superuser",
+        "session_authorization", "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes",
+        "standard_conforming_strings", "scram_iterations", "search_path"};
+    struct lane *lane = server->lane;
+    for (size_t i = 0; i < lane->parameter_count; i++) {
+        free(lane->parameters[i].name);
+        free(lane->parameters[i].value);
+    }
+    free(lane->parameters);
+    lane->parameters = memory_alloc(sizeof(names) / sizeof(names[0]) * sizeof(*lane->parameters));
+    lane->parameter_count = 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const char *value = PQparameterStatus(server->conn, names[i]);
+        if (value)
+            lane->parameters[lane->parameter_count++] =
+                (struct parameter){memory_strdup(names[i]), memory_strdup(value)};
+    }
+}
+
+static void login_complete(struct server *server)
+{
+    struct proxy *proxy = server->proxy;
+    struct lane *lane = server->lane;
+    event_del(&server->login_event);
+    server->has_login_event = false;
+    SSL *ssl = PQsslInUse(server->conn) ? PQsslStruct(server->conn, "OpenSSL") : NULL;
+    if (ssl)
+        SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (!stream_open(&server->stream, proxy->base, PQsocket(server->conn), ssl, server_on_stream,
+                     server)) {
+        server_login_failed(server, "cannot watch the connection's socket");
+        return;
+    }
+    server->is_streaming = true;
+    server->stream.may_read = ssl != NULL;
+    server->cancel = PQgetCancel(server->conn);
+    server->pid = PQbackendPID(server->conn);
+    server->connected_wall_us = clock_wall_us();
+    server->deadline_us = INT64_MAX;
+    server->status = 'I';
+    note_parameters(server);
+    const char *name = PQparameterStatus(server->conn, "application_name");
+    snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
+    memcpy(server->own_application_name, server->application_name,
+           sizeof(server->own_application_name));
+    free(lane->error);
+    lane->error = NULL;
+    lane->is_full = false;
+    server_log_event(server, "connect", NULL);
+    pool_backend_ready(&server->backend, proxy->now_us);
+    proxy_run_pool(lane->pool);
+}
+
+static void on_login_event(evutil_socket_t fd, short what, void *arg);
+
+/* The socket may be another one after every step: the event is made anew. */
+static void watch_login(struct server *server, short what)
+{
+    if (server->has_login_event)
+        event_del(&server->login_event);
+    event_assign(&server->login_event, server->proxy->base, PQsocket(server->conn), what,
+                 on_login_event, server);
+    server->has_login_event = event_add(&server->login_event, NULL) == 0;
+}
+
+static void on_login_event(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *server = arg;
+    (void)fd;
+    (void)what;
+    server->proxy->now_us = clock_now_us();
+    switch (PQconnectPoll(server->conn)) {
+    case PGRES_POLLING_READING:
+        watch_login(server, EV_READ);
+        break;
+    case PGRES_POLLING_WRITING:
+        watch_login(server, EV_WRITE);
+        break;
+    case PGRES_POLLING_OK:
+        login_complete(server);
+        break;
+    default:
+        server_login_failed(server, PQerrorMessage(server->conn));
+        break;
+    }
+}
+
+#define LOGIN_KEYWORDS_MAX 64
+
+struct login_options {
+    const char *keywords[LOGIN_KEYWORDS_MAX];
+    const char *values[LOGIN_KEYWORDS_MAX];
+    size_t count;
+};
+
+static bool has_option(const struct login_options *options, const char *keyword)
+{
+    for (size_t i = 0; i < options->count; i++) {
+        if (strcmp(options->keywords[i], keyword) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void add_option(struct login_options *options, const char *keyword, const char *value)
+{
+    if (!value || !*value || options->count + 1 >= LOGIN_KEYWORDS_MAX ||
+        has_option(options, keyword))
+        return;
+    options->keywords[options->count] = keyword;
+    options->values[options->count++] = value;
+}
+
+static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
+                        const char *error)
+{
+    struct server *server = arg;
+    struct proxy *proxy = server->proxy;
+    server->resolving = NULL;
+    proxy->now_us = clock_now_us();
+    const struct config_database *database =
+        config_find_database(proxy->config, server->lane->section);
+    if (error || !database) {
+        server_login_failed(server, error ? error : "the database's section is gone");
+        return;
+    }
+    struct login_options options = {.count = 0};
+    for (size_t i = 0; database->keywords && database->keywords[i]; i++)
+        add_option(&options, database->keywords[i], database->values[i]);
+    add_option(&options, "host", hosts);
+    add_option(&options, "hostaddr", hostaddrs ? hostaddrs : database->hostaddrs);
+    add_option(&options, "port", ports ? ports : database->ports);
+    add_option(&options, "dbname", server->lane->database);
+    add_option(&options, "user", server->lane->user);
+    add_option(&options, "password", server->lane->password);
+    add_option(&options, "gssencmode", "disable"); /* its encryption cannot be relayed */
+    add_option(&options, "fallback_application_name", "pgreserve");
+    add_option(&options, "keepalives_idle", "30");
+    add_option(&options, "keepalives_interval", "10");
+    add_option(&options, "keepalives_count", "3");
+    add_option(&options, "tcp_user_timeout", "60000");
+    server->conn = PQconnectStartParams(options.keywords, options.values, 0);
+    if (!server->conn || PQstatus(server->conn) == CONNECTION_BAD)
+        server_login_failed(server, server->conn ? PQerrorMessage(server->conn) : "out of memory");
+    else
+        watch_login(server, EV_WRITE);
+}
+
+void server_open(struct lane *lane)
+{
+    struct proxy *proxy = lane->pool->proxy;
+    struct server *server = memory_alloc(sizeof(*server));
+    server->proxy = proxy;
+    server->lane = lane;
+    server->stream.fd = -1;
+    server->status = 'I';
+    pool_backend_add(&server->backend, &lane->lane, proxy->now_us);
+    TAILQ_INSERT_TAIL(&proxy->servers, server, link);
+    proxy->open_server_count++;
+    int64_t timeout = lane->pool->config ? lane->pool->config->connect_timeout_us : 0;
+    server->deadline_us = timeout > 0 ? proxy->now_us + timeout : INT64_MAX;
+    const struct config_database *database = config_find_database(proxy->config, lane->section);
+    if (database && database->hosts && !database->hostaddrs)
+        server->resolving =
+            resolve_start(proxy->workers, database->hosts, database->ports, on_resolved, server);
+    else
+        on_resolved(server, database ? database->hosts : NULL, NULL, NULL, NULL);
+}

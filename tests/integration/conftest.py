@@ -1,0 +1,112 @@
+"""Fixtures of the integration tests: one PostgreSQL a worker, one pgreserve a test.
+
+`start_proxy(**sections)` starts a daemon with a configuration of its own and, when the test is over,
+stops it and checks its end (exit status, sanitizers, connections left at the server).  A test that has
+already failed is not made to fail twice, but its daemon's log is shown.
+"""
+
+import os
+import shutil
+import sys
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import waiting  # noqa: E402
+from proxy import Proxy, binary_path, is_sanitized  # noqa: E402
+from server import PostgresServer  # noqa: E402
+
+MODES = ("session", "transaction", "statement")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than some seconds")
+    if os.path.exists(binary_path()) and is_sanitized():
+        waiting.patience = 4.0
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call":
+        item.call_failed = call.excinfo is not None
+        if item.call_failed:
+            for proxy in getattr(item, "proxies", []):
+                outcome.get_result().sections.append(("pgreserve's log", proxy.log()[-6000:]))
+
+
+@pytest.fixture(scope="session")
+def shared_postgres():
+    server = PostgresServer()
+    yield server
+    server.destroy()
+
+
+@pytest.fixture
+def postgres(shared_postgres):
+    shared_postgres.ensure_running()
+    yield shared_postgres
+    shared_postgres.ensure_running()
+
+
+@pytest.fixture
+def start_proxy(postgres, request):
+    """Starts daemons; the fixture stops and checks each of them afterwards.
+
+    `wait` is "ready" (its upstream is there), "listening", or None: not started yet.
+    """
+    request.node.proxies = proxies = []
+
+    def start(wait="ready", **arguments):
+        proxy = Proxy(postgres, **arguments)
+        proxies.append(proxy)
+        if wait:
+            proxy.start(wait)
+        return proxy
+
+    yield start
+    failed = getattr(request.node, "call_failed", True)
+    problems = []
+    for proxy in proxies:
+        try:
+            if not failed and proxy.process:
+                proxy.stop()
+        except AssertionError as error:
+            problems.append(str(error))
+        finally:
+            proxy.destroy()
+    postgres.ensure_running()
+    if failed:
+        for pid in postgres.backend_pids():
+            postgres.terminate(pid)
+    postgres.wait_for_backends(0)
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def proxy(start_proxy):
+    """The small default: automation 4+2, adhoc 2 reserved, transaction mode."""
+    return start_proxy()
+
+
+@pytest.fixture(params=MODES)
+def mode(request):
+    return request.param
+
+
+@pytest.fixture
+def any_mode_proxy(start_proxy, mode):
+    """The same in each of the three modes."""
+    return start_proxy(automation={"mode": mode}, adhoc={"mode": mode})
+
+
+@pytest.fixture(scope="session")
+def have():
+    """Skips unless a program of that name is installed."""
+    def check(program):
+        path = shutil.which(program)
+        if not path:
+            pytest.skip(f"{program} is not installed")
+        return path
+    return check

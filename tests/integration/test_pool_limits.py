@@ -1,0 +1,254 @@
+"""When every connection of a pool is taken: a clear error, in time, to the right client, and no other harm.
+
+A user would lose: the word who holds the connections, the connection itself (a wait that ends in FATAL
+makes drivers throw away their whole pool), or the developers' way in.
+"""
+
+import asyncio
+import threading
+import time
+
+import asyncpg
+import psycopg
+import psycopg2
+import pytest
+import sqlalchemy
+
+from server import PASSWORD, ROLE
+from waiting import Stopwatch
+from wire import ErrorResponse, Wire, extended, query
+
+
+@pytest.fixture(scope="module")
+def crowded(shared_postgres):
+    """The shipped numbers: 50 + 5 for automation, 5 reserved, the server grants exactly 60."""
+    from proxy import Proxy
+    shared_postgres.ensure_running()
+    mark = shared_postgres.log_mark()
+    proxy = Proxy(shared_postgres, pgreserve={"total_connections": 60},
+                  automation={"size": 50, "max_overflow": 5, "timeout": "1500ms",
+                              "overflow_delay": "10ms"},
+                  adhoc={"size": 5, "reserved": 5, "timeout": "5s"})
+    proxy.start()
+    holders = proxy.hold(count=55)
+    proxy.wait_pool(in_use=55)
+    yield proxy
+    for holder in holders:
+        holder.close()
+    proxy.stop()
+    proxy.destroy()
+    assert not shared_postgres.refusals(mark)
+
+
+TEXT = 'pool "automation" limit of size 50 overflow 5 reached, connection timed out, timeout 1.5 s'
+
+
+def test_the_56th_gets_53300_after_the_timeout_and_stays(crowded):
+    with crowded.wire() as client:
+        with Stopwatch() as watch:
+            answer = client.query("SELECT 1")
+        error = answer.error
+        assert 1.4 < watch.seconds < 4
+        assert (error.severity, error.sqlstate, error.message) == ("ERROR", "53300", TEXT)
+        assert "55" in error.detail, "how many are in use"
+        assert error.hint
+        assert answer.kinds.endswith("EZ") and answer.state == "I"
+        again = client.ask(extended("SELECT 1"), extended("SELECT 2"))
+        assert again.kinds.endswith("EZ") and again.error.sqlstate == "53300"
+
+
+def test_five_developers_work_meanwhile(crowded):
+    started = time.monotonic()
+    developers = [crowded.hold("adhoc")[0] for _ in range(5)]
+    for developer in developers:
+        developer.close()
+    done = [crowded.psql("-Atc", "SELECT 'dev'", pool="adhoc") for _ in range(5)]
+    assert [d.stdout.strip() for d in done] == ["dev"] * 5
+    assert time.monotonic() - started < 5
+    with crowded.wire("adhoc") as client:
+        with Stopwatch() as watch:
+            assert client.query("SELECT 1").value == "1"
+        assert watch.seconds < 0.5, "a reserved connection is there at once"
+
+
+def test_status_says_exhausted_and_who_waits(crowded):
+    with crowded.wire() as client:
+        client.send(query("SELECT 1"))
+        pool = crowded.wait_pool(waiting=1)
+        assert (pool["in_use"], pool["total_possible"], pool["state"]) == (55, 55, "exhausted")
+        assert pool["overflow"] == 5 and pool["available"] == 0
+        assert crowded.pool("adhoc")["state"] == "healthy"
+        rows = crowded.show("POOLS")
+        waiting = [row for row in rows if row["cl_waiting"] == "1"]
+        assert [row["database"] for row in waiting] == ["app@automation"]
+        client.answer()
+
+
+def test_psycopg2_raises_a_database_error_and_goes_on(crowded):
+    connection = crowded.connect()
+    with connection.cursor() as cursor:
+        with pytest.raises(psycopg2.errors.TooManyConnections) as raised:
+            cursor.execute("SELECT 1")
+        assert raised.value.pgcode == "53300" and TEXT in str(raised.value)
+        assert isinstance(raised.value, psycopg2.OperationalError) and connection.closed == 0
+    connection.close()
+
+
+def test_psycopg3_raises_a_database_error_and_goes_on(crowded):
+    with psycopg.connect(**crowded.keywords(), autocommit=True) as connection:
+        for _ in range(2):
+            with pytest.raises(psycopg.errors.TooManyConnections, match="limit of size 50"):
+                connection.execute("SELECT 1")
+            assert not connection.closed
+
+
+def test_asyncpg_raises_a_database_error_and_goes_on(crowded):
+    async def run():
+        connection = await asyncpg.connect(crowded.url())
+        for _ in range(2):
+            with pytest.raises(asyncpg.TooManyConnectionsError) as raised:
+                await connection.fetchval("SELECT 1")
+            assert TEXT in str(raised.value) and not connection.is_closed()
+        connection.terminate()
+    asyncio.run(run())
+
+
+def test_sqlalchemy_raises_a_database_error_and_goes_on(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": "300ms"})
+    engine = sqlalchemy.create_engine(proxy.url(), pool_size=1)
+    with engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        connection.execute(sqlalchemy.text("SELECT 1")).scalar()
+        connection.connection.rollback()
+        (holder,) = proxy.hold()
+        with pytest.raises(sqlalchemy.exc.OperationalError) as raised:
+            connection.execute(sqlalchemy.text("SELECT 1"))
+        assert raised.value.orig.pgcode == "53300"
+        assert not raised.value.connection_invalidated, "SQLAlchemy would drop its whole pool"
+        holder.close()
+        connection.connection.rollback()
+        assert connection.execute(sqlalchemy.text("SELECT 2")).scalar() == 2
+        assert connection.connection.dbapi_connection is raw
+    engine.dispose()
+
+
+def test_asyncpg_succeeds_when_retried(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": "300ms"})
+
+    async def run():
+        connection = await asyncpg.connect(proxy.url())
+        (holder,) = proxy.hold()
+        with pytest.raises(asyncpg.TooManyConnectionsError):
+            await connection.fetchval("SELECT 1")
+        holder.close()
+        assert await connection.fetchval("SELECT 2") == 2
+        await connection.close()
+    asyncio.run(run())
+
+
+def test_client_that_timed_out_succeeds_when_retried(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": "200ms"})
+    with proxy.wire() as client:
+        (holder,) = proxy.hold()
+        for _ in range(3):
+            assert client.query("SELECT 1").error.sqlstate == "53300"
+        assert client.ask(extended("SELECT $1::int", (4,))).error.sqlstate == "53300"
+        holder.close()
+        assert client.query("SELECT 3").value == "3"
+        assert client.ask(extended("SELECT $1::int", (4,))).value == "4"
+
+
+def test_whole_pipeline_is_skipped_to_its_sync_and_the_next_one_waits_anew(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": "400ms"})
+    with proxy.wire() as client:
+        (holder,) = proxy.hold()
+        client.send(extended("SELECT 1"), extended("SELECT 2"), b"S\0\0\0\4",
+                    extended("SELECT 3"), b"S\0\0\0\4")
+        first = client.answer()
+        assert first.kinds == "EZ" and first.error.sqlstate == "53300"
+        holder.close()
+        assert client.answer().value == "3"
+
+
+def test_session_mode_refuses_for_good(start_proxy):
+    proxy = start_proxy(automation={"mode": "session", "size": 1, "max_overflow": 0,
+                                    "timeout": "300ms"})
+    holder = proxy.connect()
+    holder.cursor().execute("SELECT 1")
+    with Wire(proxy.port()) as client:
+        try:
+            client.login(ROLE, PASSWORD, "app")
+            client.send(query("SELECT 1"))
+            error = client.final_error()
+        except ErrorResponse as refused:
+            error = refused
+        assert (error.severity, error.sqlstate) == ("FATAL", "53300")
+        assert error.message.startswith('pool "automation" limit of size 1 overflow 0 reached')
+    holder.close()
+
+
+def test_whole_seconds_are_said_as_such(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 1})
+    with proxy.wire() as client:
+        (holder,) = proxy.hold()
+        assert client.query("SELECT 1").error.message == (
+            'pool "automation" limit of size 1 overflow 0 reached, connection timed out, timeout 1 s')
+        holder.close()
+
+
+def test_detail_names_the_longest_holder(start_proxy):
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": "300ms"})
+    holders = proxy.hold(application_name="nightly-batch") + proxy.hold(application_name="other")
+    with proxy.wire() as client:
+        detail = client.query("SELECT 1").error.detail
+        assert "nightly-batch" in detail and "2" in detail
+    for holder in holders:
+        holder.close()
+
+
+def test_waiting_client_is_told_once(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 2,
+                                    "wait_notice": "200ms"})
+    (holder,) = proxy.hold()
+    with proxy.wire() as client:
+        answer = client.query("SELECT 1")
+        assert len(answer.notices) == 1, "one NOTICE, not one a tick"
+        assert answer.error.sqlstate == "53300"
+    holder.close()
+
+
+def test_a_freed_connection_goes_to_the_waiter_at_once(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 20})
+    (holder,) = proxy.hold()
+    with proxy.wire() as client:
+        client.send(query("SELECT 'served'"))
+        proxy.wait_pool(waiting=1)
+        with Stopwatch() as watch:
+            holder.rollback()
+            assert client.answer().value == "served"
+        assert watch.seconds < 0.5
+    holder.close()
+
+
+def test_crowd_on_one_connection_is_served_to_the_last(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 30})
+    failures = []
+
+    def scraper(number):
+        try:
+            connection = proxy.connect()
+            with connection.cursor() as cursor:
+                for turn in range(10):
+                    cursor.execute("SELECT %s + %s", (number, turn))
+                    assert cursor.fetchone()[0] == number + turn
+            connection.close()
+        except Exception as error:  # noqa: BLE001 - reported below, in the main thread
+            failures.append(error)
+
+    threads = [threading.Thread(target=scraper, args=(n,)) for n in range(60)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(proxy.postgres.backends("datname = 'app'")) <= 3

@@ -1,0 +1,126 @@
+"""HUP: what can change does, what cannot is said, and a bad file changes nothing.
+
+A user would lose: the chance to fix a limit at two in the morning without cutting everybody off.
+"""
+
+import signal
+
+from server import free_port
+from waiting import wait_until
+from wire import query
+
+
+def config_value(proxy, ending):
+    values = [row["value"] for row in proxy.show("CONFIG") if row["key"].endswith(ending)]
+    assert values, f"{ending} is in SHOW CONFIG"
+    return values[0]
+
+
+def test_larger_size_serves_more_at_once(start_proxy, postgres):
+    proxy = start_proxy(pgreserve={"total_connections": 20},
+                        automation={"size": 1, "max_overflow": 0, "timeout": 20})
+    (holder,) = proxy.hold()
+    with proxy.wire() as waiter:
+        waiter.send(query("SELECT 'served'"))
+        proxy.wait_pool(waiting=1)
+        proxy.reload(automation={"size": 3})
+        assert waiter.answer().value == "served"
+    holder.cursor().execute("SELECT 'still in my transaction'")
+    postgres.wait_for_backends(5)
+    holder.close()
+
+
+def test_smaller_size_closes_what_is_too_much_when_free(start_proxy, postgres):
+    proxy = start_proxy(automation={"size": 4, "max_overflow": 0})
+    postgres.wait_for_backends(6)
+    holders = proxy.hold(count=4)
+    proxy.reload(automation={"size": 1})
+    for holder in holders:
+        holder.cursor().execute("SELECT 'not cut off'")
+        holder.close()
+    postgres.wait_for_backends(3)
+    assert proxy.pool()["total_possible"] == 1
+
+
+def test_smaller_cap_is_reached_without_cutting_anybody(start_proxy, postgres):
+    proxy = start_proxy(pgreserve={"total_connections": 8})
+    postgres.wait_for_backends(6)
+    proxy.reload(pgreserve={"total_connections": 4}, automation={"size": 2, "max_overflow": 0})
+    postgres.wait_for_backends(4)
+    with proxy.wire() as client:
+        assert client.query("SELECT 1").value == "1"
+
+
+def test_changed_timeout_is_in_the_next_error(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 60})
+    (holder,) = proxy.hold()
+    proxy.reload(automation={"timeout": "250ms"})
+    with proxy.wire() as client:
+        assert "timeout 0.25 s" in client.query("SELECT 1").error.message
+    holder.close()
+
+
+def test_bad_file_keeps_the_old_configuration(start_proxy):
+    proxy = start_proxy(automation={"size": 3})
+    with proxy.wire() as client:
+        client.query("BEGIN")
+        proxy.reload(automation={"size": "many"}, pgreserve={"no_such_key": "1"})
+        log = proxy.log()
+        assert "many" in log and "no_such_key" in log, "all mistakes are listed"
+        assert config_value(proxy, "automation.size") == "3"
+        assert client.query("SELECT 1").state == "T"
+    proxy.change(automation={"size": 2}, pgreserve={"no_such_key": None})
+    proxy.write_config()
+    proxy.hang_up()
+    wait_until(lambda: config_value(proxy, "automation.size") == "2", "the mended file")
+
+
+def test_vanished_file_keeps_the_old_configuration(proxy):
+    import os
+    os.unlink(proxy.config_path)
+    proxy.hang_up()
+    with proxy.wire() as client:
+        assert client.query("SELECT 1").value == "1"
+
+
+def test_key_that_needs_a_restart_is_named(proxy):
+    old = proxy.port()
+    proxy.reload(automation={"listen": f"127.0.0.1:{free_port()}"})
+    wait_until(lambda: "restart" in proxy.log() or "listen" in proxy.log(), "a word about listen")
+    assert proxy.is_running()
+    proxy.ports["automation"] = old if "restart" in proxy.log() else int(
+        proxy.sections["pool:automation"]["listen"].rsplit(":", 1)[1])
+    with proxy.wire() as client:
+        assert client.query("SELECT 1").value == "1"
+
+
+def test_changed_upstream_is_used_by_new_connections(start_proxy, postgres):
+    proxy = start_proxy(databases={"alias": {"dbname": "app"}})
+    with proxy.wire(database="alias") as client:
+        assert client.query("SELECT current_database()").value == "app"
+    proxy.reload(databases={"alias": {"dbname": "dev"}})
+
+    def now():
+        with proxy.wire(database="alias") as client:
+            return client.query("SELECT current_database()").value
+    wait_until(lambda: now() == "dev", "the new target")
+
+
+def test_many_reloads_under_load_harm_nobody(start_proxy):
+    proxy = start_proxy()
+    with proxy.wire() as client:
+        for turn in range(50):
+            proxy.process.send_signal(signal.SIGHUP)
+            assert client.query(f"SELECT {turn}").value == str(turn)
+    assert proxy.descriptors() < 100
+
+
+def test_changed_mode_is_for_the_next_transaction(start_proxy):
+    proxy = start_proxy(automation={"mode": "session", "size": 1, "max_overflow": 0, "timeout": 5})
+    first = proxy.wire()
+    first.query("SELECT 1")
+    proxy.reload(automation={"mode": "transaction"})
+    first.close()
+    with proxy.wire() as second, proxy.wire() as third:
+        assert second.query("SELECT 2").value == "2"
+        assert third.query("SELECT 3").value == "3"

@@ -1,0 +1,135 @@
+/*
+ * property_budget.c - the cap is hard and the reservation is real (contract 1.1, 1.2), whatever the order of things.
+ *
+ * Pools take and give at random, backends are told to close, and now and then a reload changes every number, also to
+ * numbers below what is open.  Two things are claimed.  Nothing is ever taken at or over the cap.  And once the
+ * books are balanced (what each pool holds or has reserved sums up to no more than the cap) they stay so
+ * until the next reload, and a pool below its reservation may take at once.  After a reload that shrank
+ * things, closing what budget_has_too_many points at must balance the books again.
+ */
+#include "policy/budget.h"
+
+#include "random.h"
+
+#define RUNS  20
+#define STEPS 20000
+
+static struct budget budget;
+
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+/* What is held or promised, without what is closing. */
+static int needed(bool count_closing)
+{
+    int sum = 0;
+    for (size_t i = 0; i < budget.pool_count; i++) {
+        const struct budget_pool *pool = &budget.pools[i];
+        sum += larger(pool->open - (count_closing ? 0 : pool->closing), pool->reserved);
+    }
+    return sum;
+}
+
+static bool is_balanced(void)
+{
+    return needed(true) <= budget.total;
+}
+
+static void reload(size_t pool_count)
+{
+    budget.total = 1 + random_below(80);
+    int left = budget.total;
+    for (size_t i = 0; i < pool_count; i++) {
+        int reserved = random_chance(50) ? random_below(left + 1) : 0;
+        left -= reserved;
+        budget_configure(&budget, i, reserved + random_below(60), reserved);
+    }
+}
+
+static void take_or_not(size_t pool)
+{
+    const struct budget_pool *own = &budget.pools[pool];
+    int open = budget_open(&budget);
+    bool may_take = budget_may_take(&budget, pool);
+    if (is_balanced() && own->open < own->reserved)
+        CHECK(may_take, "pool %zu has %d of its %d", pool, own->open, own->reserved);
+    if (own->open >= own->limit || open >= budget.total)
+        CHECK(!may_take, "pool %zu has %d of at most %d, all have %d of %d", pool, own->open,
+              own->limit, open, budget.total);
+    if (!may_take)
+        return;
+    bool was_balanced = is_balanced();
+    budget_take(&budget, pool);
+    CHECK(budget_open(&budget) == open + 1 && open + 1 <= budget.total, "%d of %d",
+          budget_open(&budget), budget.total);
+    CHECK(!was_balanced || is_balanced(), "taking took from a reservation of pool %zu", pool);
+}
+
+static void give_or_not(size_t pool)
+{
+    struct budget_pool *own = &budget.pools[pool];
+    bool was_balanced = is_balanced();
+    if (own->open == 0)
+        return;
+    if (own->closing == own->open || (own->closing > 0 && random_chance(50)))
+        own->closing--;
+    budget_give(&budget, pool);
+    CHECK(own->open >= own->closing && own->closing >= 0, "%d open", own->open);
+    CHECK(!was_balanced || is_balanced(), "giving back unbalanced the books");
+}
+
+/* Closes what is too much, as the pools do, and waits for it to go. */
+static void shrink(void)
+{
+    for (size_t i = 0; i < budget.pool_count; i++) {
+        while (budget_has_too_many(&budget, i)) {
+            budget.pools[i].closing++;
+            CHECK(budget.pools[i].closing <= budget.pools[i].open, "closed more than is open");
+        }
+    }
+    for (size_t i = 0; i < budget.pool_count; i++) {
+        while (budget.pools[i].closing > 0) {
+            budget.pools[i].closing--;
+            budget_give(&budget, i);
+        }
+        CHECK(budget.pools[i].open <= budget.pools[i].limit, "pool %zu over its limit", i);
+    }
+    CHECK(is_balanced(), "%d needed of %d", needed(true), budget.total);
+}
+
+static void step(size_t pool_count)
+{
+    size_t pool = (size_t)random_below((int)pool_count);
+    bool was_within = is_balanced() && budget.pools[pool].open <= budget.pools[pool].limit;
+    CHECK(!was_within || !budget_has_too_many(&budget, pool), "pool %zu closed for nothing", pool);
+    if (random_below(2000) == 0)
+        reload(pool_count);
+    else if (random_below(3000) == 0)
+        shrink();
+    else if (random_chance(5) && budget.pools[pool].closing < budget.pools[pool].open)
+        budget.pools[pool].closing++;
+    else if (random_chance(55))
+        take_or_not(pool);
+    else
+        give_or_not(pool);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = seed_from(argc, argv, 20240501);
+    printf("property_budget: seed %llu\n", (unsigned long long)seed);
+    for (uint64_t run = 0; run < RUNS; run++) {
+        random_start(seed + run);
+        size_t pool_count = 1 + (size_t)random_below(random_chance(20) ? BUDGET_POOLS_MAX : 5);
+        budget = (struct budget){0};
+        reload(pool_count);
+        CHECK(is_balanced(), "nothing is open");
+        for (random_step = 0; random_step < STEPS; random_step++)
+            step(pool_count);
+        shrink();
+    }
+    printf("%ld checks passed\n", checks_passed);
+    return 0;
+}
