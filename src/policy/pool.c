@@ -31,6 +31,11 @@ static uint64_t pool_random(struct pool *pool)
  * nothing would ever be idle for overflow_idle.  Pings begin at the bottom, so the search does too. */
 static void insert_idle(struct pool_backend_list *stack, struct pool_backend *backend)
 {
+    const struct pool_backend *top = TAILQ_FIRST(stack);
+    if (!top || top->used_us <= backend->used_us) { /* a release: the common way */
+        TAILQ_INSERT_HEAD(stack, backend, link);
+        return;
+    }
     struct pool_backend *above = TAILQ_LAST(stack, pool_backend_list);
     while (above && above->used_us < backend->used_us)
         above = TAILQ_PREV(above, pool_backend_list, link);

@@ -158,6 +158,12 @@ static void skip_to_sync(struct outstanding *o)
     o->is_open = false;
 }
 
+/* What a ReadyForQuery answers. */
+static bool ends_extended(uint8_t entry)
+{
+    return entry == 'S' || entry == 'Q' || entry == 'F' || entry == INJECTED;
+}
+
 /* CopyInResponse for the head: what was sent along with it is read, and ignored, by the COPY. */
 static void begin_copy_in(struct outstanding *o)
 {
@@ -165,12 +171,12 @@ static void begin_copy_in(struct outstanding *o)
     uint8_t *ring = ring_of(o);
     uint32_t kept = 1;
     bool is_ended = false;
-    bool is_synced = false; /* a Sync stands behind the COPY */
+    bool is_synced = false; /* something behind the COPY closes what is open */
     bool was_synced = false;
     for (uint32_t i = 1; i < o->count; i++) {
         uint8_t entry = ring[(o->head + i) & mask];
         if (is_ended) {
-            is_synced = is_synced || entry == 'S' || entry == INJECTED;
+            is_synced = is_synced || ends_extended(entry);
             ring[(o->head + kept++) & mask] = entry;
         } else if (entry == 'c') {
             is_ended = true;

@@ -4,8 +4,7 @@
  * Each byte is looked at once.  A state says in which lexical structure the reader stands (a word, a
  * literal, a comment, a dollar quote), one function per state reads on from there and returns where it
  * stopped, so that a piece may end anywhere.  Words are folded to lower case into a small buffer as they
- * are read; when one ends, word_ended() asks what it means: as a function's or schema's name anywhere,
- * as a keyword at its place in the statement.
+ * are read; when one ends, sql_words.c says what it means.
  *
  * What matters is text that the server would run.  A text that it refuses is refused whole, before any
  * of it runs, so the reader may be careless about what is an error to the server.  Where the text alone
@@ -14,7 +13,7 @@
  *
  * The rules are scan.l's of PostgreSQL 15 (src/backend/parser), and its older releases' where they differ.
  */
-#include "proto/sql.h"
+#include "proto/sql_words.h"
 
 #include <string.h>
 
@@ -40,66 +39,11 @@ enum state {
     STATE_DOLLAR_END /* a dollar in the body: its end, if the tag follows */
 };
 
-enum statement {
-    STATEMENT_EMPTY, /* nothing but parentheses yet */
-    STATEMENT_SET,
-    STATEMENT_SET_SCOPE, /* SET LOCAL, TRANSACTION, CONSTRAINTS: unless a dot follows, as in SET local.x */
-    STATEMENT_PREPARE,
-    STATEMENT_PREPARE_TRANSACTION, /* unless a word follows: then that is the statement's name */
-    STATEMENT_DECLARE,
-    STATEMENT_END,  /* COMMIT, END, ROLLBACK, ABORT */
-    STATEMENT_OTHER /* only names matter from here */
-};
-
-enum previous {
-    PREVIOUS_ANY,
-    PREVIOUS_CREATE, /* CREATE, INTO and what may stand between them and TEMP */
-    PREVIOUS_INSERT, /* INSERT, MERGE: their INTO makes no table */
-    PREVIOUS_WITH,
-    PREVIOUS_NO
-};
-
 enum escape {
     ESCAPE_NONE,
     ESCAPE_BACKSLASH, /* the last byte was a backslash (plain literals) */
     ESCAPE_HIGH,      /* the last byte was not ASCII (E'...') */
     ESCAPE_HIGH_RUN   /* backslashes after such a byte: the first may be half of a character */
-};
-
-enum word {
-    WORD_ANY,
-    WORD_ABORT,
-    WORD_BEGIN,
-    WORD_CALL,
-    WORD_CHAIN,
-    WORD_COMMIT,
-    WORD_CONSTRAINTS,
-    WORD_CREATE,
-    WORD_DECLARE,
-    WORD_DISCARD,
-    WORD_DO,
-    WORD_END,
-    WORD_FOR,
-    WORD_GLOBAL,
-    WORD_HOLD,
-    WORD_INSERT,
-    WORD_INTO,
-    WORD_LISTEN,
-    WORD_LOAD,
-    WORD_LOCAL,
-    WORD_MERGE,
-    WORD_NO,
-    WORD_OR,
-    WORD_PREPARE,
-    WORD_REPLACE,
-    WORD_RESET,
-    WORD_ROLLBACK,
-    WORD_SET,
-    WORD_START,
-    WORD_TEMP,
-    WORD_TRANSACTION,
-    WORD_UESCAPE,
-    WORD_WITH
 };
 
 /* A byte's class: what it begins in the low four bits, and whether a word may go on with it. */
@@ -114,7 +58,6 @@ enum class {
     CLASS_DOUBLE_QUOTE,
     CLASS_DASH,
     CLASS_SLASH,
-    CLASS_DOT,
     CLASS_BEGINS = 0x0f,
     CLASS_IN_WORD = 0x10,
     CLASS_UPPER = 0x20 /* also the bit that makes the letter a small one */
@@ -134,251 +77,13 @@ static const uint8_t classes[256] = {
     ['"'] = CLASS_DOUBLE_QUOTE,
     ['-'] = CLASS_DASH,
     ['/'] = CLASS_SLASH,
-    ['.'] = CLASS_DOT,
 };
 
-/* Names by their beginning; name_signs() looks here for words in pg_, dbms_, dblink, hypopg, pgv_. */
-static const struct {
-    const char *begins;
-    uint32_t sign;
-} prefixes[] = {
-    {"pg_temp", SQL_SIGN_TEMP},
-    {"pg_advisory_lock", SQL_SIGN_LOCK},
-    {"pg_try_advisory_lock", SQL_SIGN_LOCK},
-    {"pg_create_logical_replication_slot", SQL_SIGN_OTHER},
-    {"pg_create_physical_replication_slot", SQL_SIGN_OTHER},
-    {"pg_copy_logical_replication_slot", SQL_SIGN_OTHER},
-    {"pg_copy_physical_replication_slot", SQL_SIGN_OTHER},
-    {"pg_replication_origin_session_setup", SQL_SIGN_OTHER},
-    {"pg_backup_start", SQL_SIGN_OTHER}, /* the backup ends with the session */
-    {"pg_start_backup", SQL_SIGN_OTHER}, /* its name before PostgreSQL 15 */
-    {"dblink_connect", SQL_SIGN_OTHER},
-    {"dbms_", SQL_SIGN_OTHER},   /* orafce: output buffers, pipes, alerts */
-    {"hypopg_", SQL_SIGN_OTHER}, /* hypothetical indexes */
-    {"pgv_", SQL_SIGN_OTHER},    /* pg_variables */
-};
-
-/* The word buffer against a text of known length: compilers turn this into one or two comparisons. */
-#define IS(text) (memcmp(word, text, sizeof(text) - 1) == 0)
-
-static uint32_t prefix_signs(const char *word, size_t length)
-{
-    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
-        size_t prefix_length = strlen(prefixes[i].begins);
-
-        if (length >= prefix_length && memcmp(word, prefixes[i].begins, prefix_length) == 0)
-            return prefixes[i].sign;
-    }
-    return 0;
-}
-
-/* What a name means wherever it stands, for functions count with and without a schema or a bracket. */
-static uint32_t name_signs(const char *word, size_t length)
-{
-    if (length < 6)
-        return 0;
-    if (IS("pg_") || IS("dbms_") || IS("dblink") || IS("hypopg") || IS("pgv_"))
-        return prefix_signs(word, length);
-    switch (length) {
-    case 6:
-        return IS("setval") ? SQL_SIGN_SEQUENCE : 0;
-    case 7:
-        if (IS("nextval") || IS("currval") || IS("lastval"))
-            return SQL_SIGN_SEQUENCE;
-        return IS("setseed") ? SQL_SIGN_SET : 0;
-    case 9:
-        return IS("set_limit") ? SQL_SIGN_SET : 0; /* pg_trgm's threshold, a setting */
-    case 10:
-        return IS("set_config") ? SQL_SIGN_SET : 0;
-    case 17:
-        return IS("start_replication") ? SQL_SIGN_OTHER : 0;
-    case 23:
-        return IS("create_replication_slot") ? SQL_SIGN_OTHER : 0;
-    default:
-        return 0;
-    }
-}
-
-static enum word keyword(const char *word, size_t length)
-{
-    switch (length) {
-    case 2:
-        return IS("do") ? WORD_DO : IS("or") ? WORD_OR : IS("no") ? WORD_NO : WORD_ANY;
-    case 3:
-        return IS("set") ? WORD_SET : IS("end") ? WORD_END : IS("for") ? WORD_FOR : WORD_ANY;
-    case 4:
-        if (IS("temp"))
-            return WORD_TEMP;
-        if (IS("into"))
-            return WORD_INTO;
-        if (IS("with"))
-            return WORD_WITH;
-        return IS("call") ? WORD_CALL : IS("load") ? WORD_LOAD : IS("hold") ? WORD_HOLD : WORD_ANY;
-    case 5:
-        if (IS("begin"))
-            return WORD_BEGIN;
-        if (IS("start"))
-            return WORD_START;
-        if (IS("reset"))
-            return WORD_RESET;
-        if (IS("local"))
-            return WORD_LOCAL;
-        return IS("merge")   ? WORD_MERGE
-               : IS("abort") ? WORD_ABORT
-               : IS("chain") ? WORD_CHAIN
-                             : WORD_ANY;
-    case 6:
-        if (IS("insert"))
-            return WORD_INSERT;
-        if (IS("create"))
-            return WORD_CREATE;
-        if (IS("commit"))
-            return WORD_COMMIT;
-        return IS("listen") ? WORD_LISTEN : IS("global") ? WORD_GLOBAL : WORD_ANY;
-    case 7:
-        if (IS("prepare"))
-            return WORD_PREPARE;
-        if (IS("declare"))
-            return WORD_DECLARE;
-        if (IS("discard"))
-            return WORD_DISCARD;
-        return IS("replace") ? WORD_REPLACE : IS("uescape") ? WORD_UESCAPE : WORD_ANY;
-    case 8:
-        return IS("rollback") ? WORD_ROLLBACK : WORD_ANY;
-    case 9:
-        return IS("temporary") ? WORD_TEMP : WORD_ANY;
-    case 11:
-        if (IS("transaction"))
-            return WORD_TRANSACTION;
-        return IS("constraints") ? WORD_CONSTRAINTS : WORD_ANY;
-    default:
-        return WORD_ANY;
-    }
-}
-
-/* The first word decides, or says that the next one does. */
-static enum statement statement_begun(struct sql_scan *scan, enum word word)
-{
-    switch (word) {
-    case WORD_SET:
-        return STATEMENT_SET;
-    case WORD_PREPARE:
-        return STATEMENT_PREPARE;
-    case WORD_DECLARE:
-        return STATEMENT_DECLARE;
-    case WORD_COMMIT:
-    case WORD_END:
-    case WORD_ROLLBACK:
-    case WORD_ABORT:
-        return STATEMENT_END;
-    case WORD_RESET:
-        scan->signs |= SQL_SIGN_SET;
-        break;
-    case WORD_LISTEN:
-        scan->signs |= SQL_SIGN_LISTEN;
-        break;
-    case WORD_LOAD:
-        scan->signs |= SQL_SIGN_LOAD;
-        break;
-    case WORD_DO:
-    case WORD_CALL:
-        scan->signs |= SQL_SIGN_CODE;
-        break;
-    case WORD_DISCARD:
-        scan->signs |= SQL_SIGN_DISCARD;
-        break;
-    case WORD_BEGIN:
-    case WORD_START:
-        scan->signs |= SQL_SIGN_TRANSACTION;
-        break;
-    default:
-        break;
-    }
-    return STATEMENT_OTHER;
-}
-
-/* Moves the statement on by one word. */
-static enum statement statement_goes_on(struct sql_scan *scan, enum word word)
-{
-    switch ((enum statement)scan->statement) {
-    case STATEMENT_EMPTY:
-        return statement_begun(scan, word);
-    case STATEMENT_SET:
-        if (word == WORD_LOCAL || word == WORD_TRANSACTION || word == WORD_CONSTRAINTS)
-            return STATEMENT_SET_SCOPE;
-        scan->signs |= SQL_SIGN_SET;
-        return STATEMENT_OTHER;
-    case STATEMENT_PREPARE:
-        if (word == WORD_TRANSACTION)
-            return STATEMENT_PREPARE_TRANSACTION;
-        scan->signs |= SQL_SIGN_PREPARE;
-        return STATEMENT_OTHER;
-    case STATEMENT_PREPARE_TRANSACTION:
-        scan->signs |= SQL_SIGN_PREPARE;
-        return STATEMENT_OTHER;
-    case STATEMENT_DECLARE:
-        if (word == WORD_HOLD && scan->previous == PREVIOUS_WITH)
-            scan->signs |= SQL_SIGN_HOLD;
-        return word == WORD_FOR ? STATEMENT_OTHER : STATEMENT_DECLARE;
-    case STATEMENT_END: /* COMMIT AND CHAIN opens the next block */
-        if (word == WORD_CHAIN && scan->previous != PREVIOUS_NO)
-            scan->signs |= SQL_SIGN_TRANSACTION;
-        return STATEMENT_END;
-    default:
-        return STATEMENT_OTHER;
-    }
-}
-
-/* TEMP counts after CREATE [OR REPLACE] [LOCAL|GLOBAL] and INTO [LOCAL|GLOBAL]; else it is a name. */
-static enum previous previous_after(const struct sql_scan *scan, enum word word)
-{
-    switch (word) {
-    case WORD_CREATE:
-        return PREVIOUS_CREATE;
-    case WORD_INTO:
-        return scan->previous == PREVIOUS_INSERT ? PREVIOUS_ANY : PREVIOUS_CREATE;
-    case WORD_OR:
-    case WORD_REPLACE:
-    case WORD_LOCAL:
-    case WORD_GLOBAL:
-        return scan->previous == PREVIOUS_CREATE ? PREVIOUS_CREATE : PREVIOUS_ANY;
-    case WORD_INSERT:
-    case WORD_MERGE:
-        return PREVIOUS_INSERT;
-    case WORD_WITH:
-        return PREVIOUS_WITH;
-    case WORD_NO:
-        return PREVIOUS_NO;
-    default:
-        return PREVIOUS_ANY;
-    }
-}
-
-static void word_means(struct sql_scan *scan, enum word word)
-{
-    if (word == WORD_TEMP && scan->previous == PREVIOUS_CREATE)
-        scan->signs |= SQL_SIGN_TEMP;
-    else if (word == WORD_UESCAPE && scan->has_unicode_name)
-        scan->signs |= SQL_SIGN_OTHER; /* the name was spelt with escapes unknown to us */
-    if (scan->statement != STATEMENT_OTHER)
-        scan->statement = (uint8_t)statement_goes_on(scan, word);
-    scan->previous = (uint8_t)previous_after(scan, word);
-}
-
-static void word_ended(struct sql_scan *scan)
-{
-    scan->state = STATE_BETWEEN;
-    scan->signs |= name_signs(scan->word, scan->word_length);
-    word_means(scan, keyword(scan->word, scan->word_length));
-}
-
-/* A quoted name is never a keyword, and stands as it is written. */
-static void name_ended(struct sql_scan *scan)
+static void word_ends(struct sql_scan *scan, bool is_quoted)
 {
     scan->state = STATE_BETWEEN;
     scan->is_unicode_name = false;
-    scan->signs |= name_signs(scan->word, scan->word_length);
-    word_means(scan, WORD_ANY);
+    sql_word_ended(scan, is_quoted);
 }
 
 static void literal_begins(struct sql_scan *scan, enum state state)
@@ -427,7 +132,7 @@ static const uint8_t *read_word(struct sql_scan *scan, const uint8_t *at, const 
         return at;
     if (length == 1 && is_literal_prefix(scan, *at))
         return at + 1;
-    word_ended(scan);
+    word_ends(scan, false);
     return at;
 }
 
@@ -447,13 +152,7 @@ static const uint8_t *read_between(struct sql_scan *scan, const uint8_t *at, con
         case CLASS_DIGIT:
             continue;
         case CLASS_SEMICOLON:
-            scan->statement = STATEMENT_EMPTY;
-            scan->previous = PREVIOUS_ANY;
-            continue;
-        case CLASS_DOT:
-            if (scan->statement == STATEMENT_SET_SCOPE)
-                scan->signs |= SQL_SIGN_SET;
-            scan->previous = PREVIOUS_ANY;
+            sql_statement_ended(scan);
             continue;
         case CLASS_QUOTE:
             literal_begins(scan, STATE_LITERAL);
@@ -470,8 +169,8 @@ static const uint8_t *read_between(struct sql_scan *scan, const uint8_t *at, con
         case CLASS_SLASH:
             scan->state = STATE_SLASH;
             return at;
-        default: /* replace(temp, ...) must not look like REPLACE TEMP */
-            scan->previous = PREVIOUS_ANY;
+        default:
+            sql_mark_read(scan, at[-1]);
         }
     }
     return at;
@@ -487,8 +186,8 @@ static const uint8_t *read_unicode_mark(struct sql_scan *scan, const uint8_t *at
         literal_begins(scan, STATE_LITERAL);
         return at + 1;
     }
-    word_ended(scan);
-    scan->previous = PREVIOUS_ANY;
+    word_ends(scan, false);
+    sql_mark_read(scan, '&');
     return at;
 }
 
@@ -515,7 +214,7 @@ static const uint8_t *read_name(struct sql_scan *scan, const uint8_t *at, const 
 static const uint8_t *read_name_quote(struct sql_scan *scan, const uint8_t *at)
 {
     if (*at != '"') {
-        name_ended(scan);
+        word_ends(scan, true);
         return at;
     }
     name_goes_on(scan, '"');
@@ -629,8 +328,8 @@ static const uint8_t *read_operator(struct sql_scan *scan, const uint8_t *at)
         scan->comment_depth = 1;
         return at + 1;
     }
+    sql_mark_read(scan, scan->state == STATE_DASH ? '-' : '/');
     scan->state = STATE_BETWEEN;
-    scan->previous = PREVIOUS_ANY;
     return at;
 }
 
@@ -746,8 +445,7 @@ void sql_scan_start(struct sql_scan *scan)
     scan->signs = 0;
     scan->comment_depth = 0;
     scan->state = STATE_BETWEEN;
-    scan->statement = STATEMENT_EMPTY;
-    scan->previous = PREVIOUS_ANY;
+    sql_statement_ended(scan);
     scan->escape = ESCAPE_NONE;
     scan->word_length = 0;
     scan->tag_length = 0;
@@ -767,9 +465,9 @@ void sql_scan_feed(struct sql_scan *scan, const uint8_t *bytes, size_t length)
 uint32_t sql_scan_finish(struct sql_scan *scan)
 {
     if (scan->state == STATE_WORD || scan->state == STATE_UNICODE_MARK)
-        word_ended(scan);
+        word_ends(scan, false);
     else if (scan->state == STATE_NAME_QUOTE)
-        name_ended(scan);
+        word_ends(scan, true);
     return scan->signs;
 }
 

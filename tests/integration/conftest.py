@@ -5,9 +5,11 @@ stops it and checks its end (exit status, sanitizers, connections left at the se
 already failed is not made to fail twice, but its daemon's log is shown.
 """
 
+import fcntl
 import os
 import shutil
 import sys
+import tempfile
 
 import pytest
 
@@ -21,7 +23,7 @@ MODES = ("session", "transaction", "statement")
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "slow: takes more than some seconds")
+    config.addinivalue_line("markers", "exclusive: no other test runs meanwhile, in any worker")
     if os.path.exists(binary_path()) and is_sanitized():
         waiting.patience = 4.0
 
@@ -34,6 +36,40 @@ def pytest_runtest_makereport(item, call):
         if item.call_failed:
             for proxy in getattr(item, "proxies", []):
                 outcome.get_result().sections.append(("pgreserve's log", proxy.log()[-6000:]))
+
+
+def run_id():
+    """The same in all workers of one run."""
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+
+
+@pytest.fixture(autouse=True)
+def room_of_its_own(request):
+    """A test marked `exclusive` waits until the other workers' tests are over, and they for it.
+
+    Two file locks: everybody passes the gate, which an exclusive test keeps closed until its end; the
+    floor is shared by all but an exclusive test.
+    """
+    exclusive = request.node.get_closest_marker("exclusive")
+    stem = os.path.join(tempfile.gettempdir(), f"pgreserve-tests-{run_id()}")
+    with open(stem + ".gate", "w") as gate, open(stem + ".floor", "w") as floor:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        fcntl.flock(floor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        if not exclusive:
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        run = config.pluginmanager.getplugin("dsession")
+        identity = getattr(getattr(run, "nodemanager", None), "testrunuid", None) or os.getpid()
+        for end in ("gate", "floor"):
+            try:
+                os.unlink(os.path.join(tempfile.gettempdir(), f"pgreserve-tests-{identity}.{end}"))
+            except FileNotFoundError:
+                pass
 
 
 @pytest.fixture(scope="session")

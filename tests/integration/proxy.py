@@ -56,7 +56,7 @@ class Proxy:
         self.environment = {
             "PATH": os.environ["PATH"],
             "UPSTREAM": postgres.url(password=PASSWORD_IN_URL, port=upstream_port),
-            **({"ASAN_OPTIONS": os.environ["ASAN_OPTIONS"]} if "ASAN_OPTIONS" in os.environ else {}),
+            **{name: value for name, value in os.environ.items() if name.endswith("SAN_OPTIONS")},
             **(environment or {}),
         }
         self.sections = self._default_sections()

@@ -145,7 +145,7 @@ def test_database_defaults_to_the_users_name(proxy):
     struct.pack("!I", 0) + b"xxxx",
     struct.pack("!I", 3) + b"xxxx",
     struct.pack("!I", 7) + b"xxxx",
-    struct.pack("!I", 10001) + struct.pack("!I", 196608),
+    struct.pack("!I", 10005) + struct.pack("!I", 196608),
     struct.pack("!I", 0x7FFFFFFF) + struct.pack("!I", 196608),
     struct.pack("!I", 0xFFFFFFFF) + struct.pack("!I", 196608),
     struct.pack("!II", 13, 196608) + b"user\0",

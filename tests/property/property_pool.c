@@ -186,6 +186,8 @@ static void sweep(void)
             CHECK(++asked < ASKED_MAX, "pool_sweep never ends");
             perform(&action);
         }
+        CHECK(!budget_has_too_many(&budget, (size_t)i) || pools[i].counts[BACKEND_IDLE] == 0,
+              "keeps idle ones that are not its own any more");
     }
     next_sweep = now + 100 * MS;
 }

@@ -1,0 +1,222 @@
+/*
+ * sql_words.c - what a word of SQL means, at its place in the statement.
+ *
+ * sql.c splits the text; here each word is looked up in two tables, by length or by how it begins.  Names of
+ * functions and schemas count anywhere, for a call may stand anywhere.  Keywords count at their place
+ * alone, for most of them are also good names of tables and columns (UPDATE t SET a = 1, SELECT temp):
+ * the first word says what the statement is, and a small state says what its later words may change.
+ */
+#include "proto/sql_words.h"
+
+#include <string.h>
+
+enum statement {
+    STATEMENT_EMPTY, /* nothing but parentheses yet */
+    STATEMENT_SET,
+    STATEMENT_SET_SCOPE, /* SET LOCAL, TRANSACTION, CONSTRAINTS: unless a dot follows, as in SET local.x */
+    STATEMENT_PREPARE,
+    STATEMENT_PREPARE_TRANSACTION, /* unless a word follows: then that is the statement's name */
+    STATEMENT_DECLARE,
+    STATEMENT_END,  /* COMMIT, END, ROLLBACK, ABORT */
+    STATEMENT_OTHER /* only names and TEMP matter from here */
+};
+
+/* What a word is to the words around it. */
+enum role {
+    ROLE_NONE,
+    ROLE_SET,
+    ROLE_LOCAL,       /* SET LOCAL; also stands before TEMP */
+    ROLE_CONSTRAINTS, /* SET CONSTRAINTS */
+    ROLE_TRANSACTION, /* SET TRANSACTION, PREPARE TRANSACTION */
+    ROLE_PREPARE,
+    ROLE_DECLARE,
+    ROLE_WITH,
+    ROLE_HOLD,
+    ROLE_FOR, /* the end of DECLARE's own words */
+    ROLE_END,
+    ROLE_NO,
+    ROLE_CHAIN,
+    ROLE_CREATE, /* CREATE, INTO: TEMP may follow */
+    ROLE_INTO,
+    ROLE_FILLER, /* what may stand between them and TEMP */
+    ROLE_INSERT, /* its INTO makes no table */
+    ROLE_TEMP,
+    ROLE_UESCAPE
+};
+
+/* The words that mean something, by length; a row ends with an empty one. */
+#define LONGEST_KNOWN 11
+struct meaning {
+    char word[LONGEST_KNOWN + 1];
+    uint8_t role;
+    uint16_t first;    /* signs when the statement begins with it */
+    uint16_t anywhere; /* signs as a name, quoted or not, with or without a schema or arguments */
+};
+static const struct meaning nothing;
+static const struct meaning meanings[LONGEST_KNOWN + 1][10] = {
+    [2] = {{"do", ROLE_NONE, SQL_SIGN_CODE, 0}, {"or", ROLE_FILLER, 0, 0}, {"no", ROLE_NO, 0, 0}},
+    [3] = {{"set", ROLE_SET, 0, 0}, {"end", ROLE_END, 0, 0}, {"for", ROLE_FOR, 0, 0}},
+    [4] = {{"into", ROLE_INTO, 0, 0},
+           {"with", ROLE_WITH, 0, 0},
+           {"hold", ROLE_HOLD, 0, 0},
+           {"temp", ROLE_TEMP, 0, 0},
+           {"call", ROLE_NONE, SQL_SIGN_CODE, 0},
+           {"load", ROLE_NONE, SQL_SIGN_LOAD, 0}},
+    [5] = {{"local", ROLE_LOCAL, 0, 0},
+           {"abort", ROLE_END, 0, 0},
+           {"chain", ROLE_CHAIN, 0, 0},
+           {"merge", ROLE_INSERT, 0, 0},
+           {"reset", ROLE_NONE, SQL_SIGN_SET, 0},
+           {"begin", ROLE_NONE, SQL_SIGN_TRANSACTION, 0},
+           {"start", ROLE_NONE, SQL_SIGN_TRANSACTION, 0}},
+    [6] = {{"insert", ROLE_INSERT, 0, 0},
+           {"create", ROLE_CREATE, 0, 0},
+           {"commit", ROLE_END, 0, 0},
+           {"global", ROLE_FILLER, 0, 0},
+           {"listen", ROLE_NONE, SQL_SIGN_LISTEN, 0},
+           {"setval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}},
+    [7] = {{"prepare", ROLE_PREPARE, 0, 0},
+           {"declare", ROLE_DECLARE, 0, 0},
+           {"replace", ROLE_FILLER, 0, 0},
+           {"uescape", ROLE_UESCAPE, 0, 0},
+           {"discard", ROLE_NONE, SQL_SIGN_DISCARD, 0},
+           {"setseed", ROLE_NONE, 0, SQL_SIGN_SET},
+           {"nextval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
+           {"currval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
+           {"lastval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}},
+    [8] = {{"rollback", ROLE_END, 0, 0}},
+    [9] = {{"temporary", ROLE_TEMP, 0, 0},
+           {"set_limit", ROLE_NONE, 0, SQL_SIGN_SET}}, /* pg_trgm's threshold, a setting */
+    [10] = {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET}},
+    [11] = {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}},
+};
+
+/* Names by how they begin. */
+#define BEGINS(text)    text, sizeof(text) - 1
+#define SHORTEST_PREFIX 4
+static const struct {
+    const char *text;
+    size_t length;
+    uint32_t signs;
+} prefixes[] = {
+    {BEGINS("pg_temp"), SQL_SIGN_TEMP},
+    {BEGINS("pg_advisory_lock"), SQL_SIGN_LOCK},
+    {BEGINS("pg_try_advisory_lock"), SQL_SIGN_LOCK},
+    {BEGINS("pg_create_logical_replication_slot"), SQL_SIGN_OTHER},
+    {BEGINS("pg_create_physical_replication_slot"), SQL_SIGN_OTHER},
+    {BEGINS("pg_copy_logical_replication_slot"), SQL_SIGN_OTHER},
+    {BEGINS("pg_copy_physical_replication_slot"), SQL_SIGN_OTHER},
+    {BEGINS("pg_replication_origin_session_setup"), SQL_SIGN_OTHER},
+    {BEGINS("pg_backup_start"), SQL_SIGN_OTHER}, /* the backup ends with the session */
+    {BEGINS("pg_start_backup"), SQL_SIGN_OTHER}, /* its name before PostgreSQL 15 */
+    {BEGINS("dblink_connect"), SQL_SIGN_OTHER},
+    {BEGINS("dbms_"), SQL_SIGN_OTHER},   /* orafce: output buffers, pipes, alerts */
+    {BEGINS("hypopg_"), SQL_SIGN_OTHER}, /* hypothetical indexes */
+    {BEGINS("pgv_"), SQL_SIGN_OTHER},    /* pg_variables */
+};
+
+static const struct meaning *word_meaning(const char *word, size_t length)
+{
+    if (length > LONGEST_KNOWN)
+        return &nothing;
+    for (const struct meaning *meaning = meanings[length]; meaning->word[0] != 0; meaning++)
+        if (meaning->word[0] == word[0] && memcmp(meaning->word, word, length) == 0)
+            return meaning;
+    return &nothing;
+}
+
+static uint32_t prefix_signs(const char *word, size_t length)
+{
+    if (length < SHORTEST_PREFIX || (word[0] != 'p' && word[0] != 'd' && word[0] != 'h'))
+        return 0; /* most words: the table's texts begin with these letters */
+    for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+        if (length >= prefixes[i].length && memcmp(word, prefixes[i].text, prefixes[i].length) == 0)
+            return prefixes[i].signs;
+    return 0;
+}
+
+/* Moves the statement on by one word: the first decides what it is, or says that the next one does. */
+static enum statement statement_after(struct sql_scan *scan, const struct meaning *word)
+{
+    switch ((enum statement)scan->statement) {
+    case STATEMENT_EMPTY:
+        scan->signs |= word->first;
+        return word->role == ROLE_SET       ? STATEMENT_SET
+               : word->role == ROLE_PREPARE ? STATEMENT_PREPARE
+               : word->role == ROLE_DECLARE ? STATEMENT_DECLARE
+               : word->role == ROLE_END     ? STATEMENT_END
+                                            : STATEMENT_OTHER;
+    case STATEMENT_SET:
+        if (word->role == ROLE_LOCAL || word->role == ROLE_TRANSACTION ||
+            word->role == ROLE_CONSTRAINTS)
+            return STATEMENT_SET_SCOPE;
+        scan->signs |= SQL_SIGN_SET;
+        return STATEMENT_OTHER;
+    case STATEMENT_PREPARE:
+        if (word->role == ROLE_TRANSACTION)
+            return STATEMENT_PREPARE_TRANSACTION;
+        scan->signs |= SQL_SIGN_PREPARE;
+        return STATEMENT_OTHER;
+    case STATEMENT_PREPARE_TRANSACTION:
+        scan->signs |= SQL_SIGN_PREPARE;
+        return STATEMENT_OTHER;
+    case STATEMENT_DECLARE:
+        if (word->role == ROLE_HOLD && scan->previous == ROLE_WITH)
+            scan->signs |= SQL_SIGN_HOLD;
+        return word->role == ROLE_FOR ? STATEMENT_OTHER : STATEMENT_DECLARE;
+    case STATEMENT_END: /* COMMIT AND CHAIN opens the next block */
+        if (word->role == ROLE_CHAIN && scan->previous != ROLE_NO)
+            scan->signs |= SQL_SIGN_TRANSACTION;
+        return STATEMENT_END;
+    default:
+        return STATEMENT_OTHER;
+    }
+}
+
+/* What to remember of a word: CREATE OR REPLACE LOCAL and SELECT INTO GLOBAL count as CREATE. */
+static enum role previous_after(const struct sql_scan *scan, enum role role)
+{
+    switch (role) {
+    case ROLE_INTO:
+        return scan->previous == ROLE_INSERT ? ROLE_NONE : ROLE_CREATE;
+    case ROLE_FILLER:
+    case ROLE_LOCAL:
+        return scan->previous == ROLE_CREATE ? ROLE_CREATE : ROLE_NONE;
+    default:
+        return role;
+    }
+}
+
+/* A word or a quoted name has ended; the latter stands as it is written and is never a keyword. */
+void sql_word_ended(struct sql_scan *scan, bool is_quoted)
+{
+    const struct meaning *word = word_meaning(scan->word, scan->word_length);
+
+    scan->signs |= word->anywhere;
+    scan->signs |= prefix_signs(scan->word, scan->word_length);
+    if (is_quoted)
+        word = &nothing;
+    if (word->role == ROLE_TEMP && scan->previous == ROLE_CREATE)
+        scan->signs |= SQL_SIGN_TEMP;
+    if (word->role == ROLE_UESCAPE && scan->has_unicode_name)
+        scan->signs |= SQL_SIGN_OTHER; /* the name was spelt with escapes unknown to us */
+    if (scan->statement != STATEMENT_OTHER)
+        scan->statement = (uint8_t)statement_after(scan, word);
+    scan->previous = (uint8_t)previous_after(scan, word->role);
+}
+
+void sql_mark_read(struct sql_scan *scan, uint8_t mark)
+{
+    if (mark == '.' && scan->statement == STATEMENT_SET_SCOPE)
+        scan->signs |= SQL_SIGN_SET;
+    else if (mark ==
+             '\\') /* no token of the server's: half of a character, so a name was misread */
+        scan->signs |= SQL_SIGN_OTHER;
+    scan->previous = ROLE_NONE;
+}
+
+void sql_statement_ended(struct sql_scan *scan)
+{
+    scan->statement = STATEMENT_EMPTY;
+    scan->previous = ROLE_NONE;
+}
