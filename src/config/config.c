@@ -1,0 +1,510 @@
+/*
+ * config.c - from entries of the file to the configuration that the program runs by.
+ *
+ * Every value goes through the option table: defaults first, then the file's.  A [database:NAME] inherits from
+ * [database:*] what it leaves empty; its url is taken apart by libpq.  Whatever is wrong is collected, and the whole is
+ * refused when there is anything.  The entries stay with the config, for SHOW CONFIG.
+ */
+#include "config/config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <libpq-fe.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "config/config_parse.h"
+
+extern const char conf_pgreserve_ini[];
+
+static const char built_in[] = "built-in configuration";
+
+/* ---- sections ---- */
+
+/* Which kind of section this is; the part behind the colon goes to `name`. */
+static bool section_kind(const char *section, enum option_section *kind, const char **name)
+{
+    static const struct {
+        const char *title;
+        enum option_section kind;
+    } plain[] = {{"pgreserve", OPTION_PGRESERVE}, {"admin", OPTION_ADMIN}, {"auth", OPTION_AUTH}, {"tls", OPTION_TLS}};
+    *name = NULL;
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
+        if (strcmp(section, plain[i].title) == 0) {
+            *kind = plain[i].kind;
+            return true;
+        }
+    }
+    if (strncmp(section, "pool:", 5) == 0 && section[5]) {
+        *kind = OPTION_POOL;
+        *name = section + 5;
+        return true;
+    }
+    if (strncmp(section, "database:", 9) == 0 && section[9]) {
+        *kind = OPTION_DATABASE;
+        *name = section + 9;
+        return true;
+    }
+    return false;
+}
+
+static void set_defaults(enum option_section section, void *base)
+{
+    char why[128];
+    for (size_t i = 0; i < option_count; i++) {
+        if (options[i].section == section)
+            value_parse(&options[i], base, options[i].def, why, sizeof(why));
+    }
+}
+
+static struct config_pool *pool_of(struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->pool_count; i++) {
+        if (strcmp(config->pools[i].name, name) == 0)
+            return &config->pools[i];
+    }
+    config->pools = memory_resize(config->pools, (config->pool_count + 1) * sizeof(*config->pools));
+    struct config_pool *pool = &config->pools[config->pool_count++];
+    *pool = (struct config_pool){.name = memory_strdup(name)};
+    set_defaults(OPTION_POOL, pool);
+    return pool;
+}
+
+static void database_named(struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->database_count; i++) {
+        if (strcmp(config->databases[i].name, name) == 0)
+            return;
+    }
+    config->databases =
+        memory_resize(config->databases, (config->database_count + 1) * sizeof(*config->databases));
+    config->databases[config->database_count++] =
+        (struct config_database){.name = memory_strdup(name)};
+}
+
+static void apply_entry(struct config *config, struct reading *reading, const struct entry *entry)
+{
+    enum option_section kind;
+    const char *name;
+    char why[256];
+    if (!section_kind(entry->section, &kind, &name)) {
+        reading_error(reading, entry->line,
+                      "[%s] is not a section: there are pgreserve, database:NAME, pool:NAME, "
+                      "admin, auth and tls",
+                      entry->section);
+        return;
+    }
+    const struct option *option = option_find(kind, entry->key);
+    if (!option) {
+        reading_error(reading, entry->line, "%s is not a key of [%s]: see pgreserve --help-config",
+                      entry->key, entry->section);
+        return;
+    }
+    if (kind == OPTION_DATABASE) {
+        database_named(config, name);
+        return;
+    }
+    void *base = kind == OPTION_POOL ? (void *)pool_of(config, name) : (void *)config;
+    if (!*entry->value && option->type != OPTION_TEXT && option->type != OPTION_NAMES &&
+        option->type != OPTION_NETWORKS && option->type != OPTION_ADDRESSES) {
+        reading_error(reading, entry->line, "%s has no value: give one or leave the line out",
+                      entry->key);
+        return;
+    }
+    if (!value_parse(option, base, entry->value, why, sizeof(why)))
+        reading_error(reading, entry->line, "%s = %s %s", entry->key, entry->value, why);
+}
+
+/* ---- databases ---- */
+
+static const struct entry *find_entry(const struct reading *reading, const char *database,
+                                      const char *key)
+{
+    for (size_t i = 0; i < reading->count; i++) {
+        const struct entry *entry = &reading->entries[i];
+        if (strncmp(entry->section, "database:", 9) == 0 && *entry->value &&
+            strcmp(entry->section + 9, database) == 0 && strcmp(entry->key, key) == 0)
+            return entry;
+    }
+    return NULL;
+}
+
+/* The section's own value, else that of [database:*]. */
+static const struct entry *inherited(const struct reading *reading, const char *database,
+                                     const char *key)
+{
+    const struct entry *own = find_entry(reading, database, key);
+    return own ? own : find_entry(reading, "*", key);
+}
+
+static void replace(char **where, const char *value)
+{
+    memory_free_secret(*where);
+    *where = memory_strdup(value);
+}
+
+static void add_keyword(struct config_database *database, const char *keyword, const char *value)
+{
+    size_t count = 0;
+    while (database->keywords && database->keywords[count])
+        count++;
+    database->keywords = memory_resize(database->keywords, (count + 2) * sizeof(char *));
+    database->values = memory_resize(database->values, (count + 2) * sizeof(char *));
+    database->keywords[count] = memory_strdup(keyword);
+    database->values[count] = memory_strdup(value);
+    database->keywords[count + 1] = NULL;
+    database->values[count + 1] = NULL;
+}
+
+static void apply_url(struct config_database *database, struct reading *reading,
+                      const struct entry *url)
+{
+    char *error = NULL;
+    PQconninfoOption *parts = PQconninfoParse(url->value, &error);
+    if (!parts) {
+        /* libpq quotes the text, password and all, in some of its messages: only what cannot hold it is shown */
+        reading_error(reading, url->line,
+                      "url is not a libpq connection string: "
+                      "postgresql://user:password@host:port/database");
+        PQfreemem(error);
+        return;
+    }
+    for (PQconninfoOption *part = parts; part->keyword; part++) {
+        if (!part->val || !*part->val)
+            continue;
+        if (strcmp(part->keyword, "dbname") == 0)
+            replace(&database->dbname, part->val);
+        else if (strcmp(part->keyword, "user") == 0)
+            replace(&database->user, part->val);
+        else if (strcmp(part->keyword, "password") == 0)
+            replace(&database->password, part->val);
+        else if (strcmp(part->keyword, "host") == 0)
+            replace(&database->hosts, part->val);
+        else if (strcmp(part->keyword, "hostaddr") == 0)
+            replace(&database->hostaddrs, part->val);
+        else if (strcmp(part->keyword, "port") == 0)
+            replace(&database->ports, part->val);
+        else
+            add_keyword(database, part->keyword, part->val);
+    }
+    PQconninfoFree(parts);
+}
+
+static void resolve_database(struct config_database *database, struct reading *reading)
+{
+    const struct entry *url = inherited(reading, database->name, "url");
+    bool is_own_url = find_entry(reading, database->name, "url") != NULL;
+    const struct entry *dbname = find_entry(reading, database->name, "dbname");
+    const struct entry *user = inherited(reading, database->name, "user");
+    const struct entry *password = inherited(reading, database->name, "password");
+    if (url)
+        apply_url(database, reading, url);
+    bool is_star = strcmp(database->name, "*") == 0;
+    if (!is_star && !is_own_url)
+        replace(&database->dbname, NULL);
+    if (dbname)
+        replace(&database->dbname, dbname->value);
+    if (user)
+        replace(&database->user, user->value);
+    if (password)
+        replace(&database->password, password->value);
+    database->dbname_is_forced = !is_star && database->dbname;
+    database->has_upstream = url || dbname || user || password;
+}
+
+/* ---- loading ---- */
+
+static struct config *build(struct reading *reading)
+{
+    struct config *config = memory_alloc(sizeof(*config));
+    config->path = memory_strdup(reading->name);
+    set_defaults(OPTION_PGRESERVE, config);
+    set_defaults(OPTION_ADMIN, config);
+    set_defaults(OPTION_AUTH, config);
+    set_defaults(OPTION_TLS, config);
+    for (size_t i = 0; i < reading->count; i++)
+        apply_entry(config, reading, &reading->entries[i]);
+    for (size_t i = 0; i < config->database_count; i++)
+        resolve_database(&config->databases[i], reading);
+    if (config->database_count == 0)
+        reading_error(reading, 0, "no [database:*] section: there is no upstream to connect to");
+    return config;
+}
+
+struct config *config_parse(const char *name, const char *text, struct config_errors *errors)
+{
+    struct reading *reading = memory_alloc(sizeof(*reading));
+    size_t before = errors->count;
+    reading->name = memory_strdup(name);
+    reading->errors = errors;
+    reading_read(reading, text);
+    struct config *config = build(reading);
+    config->raw = reading;
+    if (errors->count == before)
+        config_check(config, reading);
+    reading->errors = NULL;
+    if (errors->count > before) {
+        config_free(config);
+        return NULL;
+    }
+    return config;
+}
+
+static char *read_file(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return NULL;
+    size_t length = 0;
+    char *text = memory_alloc(1);
+    char piece[4096];
+    size_t got;
+    while ((got = fread(piece, 1, sizeof(piece), file)) > 0 && length < (8u << 20)) {
+        text = memory_resize(text, length + got + 1);
+        memcpy(text + length, piece, got);
+        length += got;
+        text[length] = '\0';
+    }
+    if (ferror(file)) {
+        free(text);
+        text = NULL;
+    }
+    fclose(file);
+    return text;
+}
+
+struct config *config_load(const char *path, struct config_errors *errors)
+{
+    if (!path)
+        return config_parse(built_in, conf_pgreserve_ini, errors);
+    char *text = read_file(path);
+    if (!text) {
+        struct reading reading = {.name = path, .errors = errors};
+        reading_error(&reading, 0, "cannot be read: %s", strerror(errno));
+        return NULL;
+    }
+    struct config *config = config_parse(path, text, errors);
+    memory_free_secret(text);
+    return config;
+}
+
+static void free_words(char **words)
+{
+    for (size_t i = 0; words && words[i]; i++)
+        memory_free_secret(words[i]);
+    free(words);
+}
+
+void config_free(struct config *config)
+{
+    if (!config)
+        return;
+    for (size_t i = 0; i < option_count; i++) {
+        if (options[i].section == OPTION_POOL) {
+            for (size_t j = 0; j < config->pool_count; j++)
+                value_free(&options[i], &config->pools[j]);
+        } else if (options[i].section != OPTION_DATABASE) {
+            value_free(&options[i], config);
+        }
+    }
+    for (size_t i = 0; i < config->pool_count; i++)
+        free(config->pools[i].name);
+    free(config->pools);
+    for (size_t i = 0; i < config->database_count; i++) {
+        struct config_database *database = &config->databases[i];
+        free(database->name);
+        free(database->dbname);
+        free(database->user);
+        memory_free_secret(database->password);
+        free(database->hosts);
+        free(database->hostaddrs);
+        free(database->ports);
+        free_words(database->keywords);
+        free_words(database->values);
+    }
+    free(config->databases);
+    struct reading *reading = config->raw;
+    if (reading) {
+        reading_free(reading);
+        free((char *)reading->name);
+        free(reading);
+    }
+    free(config->path);
+    free(config);
+}
+
+void config_errors_free(struct config_errors *errors)
+{
+    for (size_t i = 0; i < errors->count; i++)
+        free(errors->items[i]);
+    free(errors->items);
+    *errors = (struct config_errors){0};
+}
+
+/* ---- asking ---- */
+
+const struct config_database *config_find_database(const struct config *config, const char *name)
+{
+    const struct config_database *any = NULL;
+    for (size_t i = 0; i < config->database_count; i++) {
+        if (strcmp(config->databases[i].name, name) == 0)
+            return &config->databases[i];
+        if (strcmp(config->databases[i].name, "*") == 0)
+            any = &config->databases[i];
+    }
+    return any;
+}
+
+const struct config_pool *config_find_pool(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->pool_count; i++) {
+        if (strcmp(config->pools[i].name, name) == 0)
+            return &config->pools[i];
+    }
+    return NULL;
+}
+
+bool config_names_contain(const struct config_names *names, const char *name)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (strcmp(names->items[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+bool config_names_allow(const struct config_names *names, const char *name)
+{
+    return names->count == 0 || config_names_contain(names, "*") ||
+           (names->count == 1 && strcmp(names->items[0], "any") == 0) ||
+           config_names_contain(names, name);
+}
+
+static bool network_holds(const struct config_network *network, int family, const uint8_t *address)
+{
+    if (network->family != family)
+        return false;
+    unsigned whole = network->bits / 8;
+    unsigned rest = network->bits % 8;
+    if (memcmp(network->address, address, whole) != 0)
+        return false;
+    return rest == 0 || (network->address[whole] ^ address[whole]) >> (8 - rest) == 0;
+}
+
+bool config_networks_allow(const struct config_networks *networks, const struct sockaddr *address)
+{
+    if (networks->count == 0 || address->sa_family == AF_UNIX || address->sa_family == AF_UNSPEC)
+        return true;
+    int family = address->sa_family;
+    const uint8_t *bytes = (const uint8_t *)&((const struct sockaddr_in *)address)->sin_addr;
+    if (family == AF_INET6) {
+        const struct in6_addr *in6 = &((const struct sockaddr_in6 *)address)->sin6_addr;
+        bytes = in6->s6_addr;
+        if (IN6_IS_ADDR_V4MAPPED(in6)) {
+            family = AF_INET;
+            bytes += 12;
+        }
+    }
+    for (size_t i = 0; i < networks->count; i++) {
+        if (network_holds(&networks->items[i], family, bytes))
+            return true;
+    }
+    return false;
+}
+
+static const char *text_in_force(const struct config *config, const char *section,
+                                 const struct option *option)
+{
+    const struct reading *reading = config->raw;
+    for (size_t i = 0; reading && i < reading->count; i++) {
+        if (strcmp(reading->entries[i].section, section) == 0 &&
+            strcmp(reading->entries[i].key, option->key) == 0)
+            return reading->entries[i].value;
+    }
+    return option->def;
+}
+
+static bool visit_section(const struct config *config, enum option_section kind,
+                          const char *section, config_visitor visitor, void *arg)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        if (options[i].section != kind)
+            continue;
+        char *key = kind == OPTION_PGRESERVE ? memory_strdup(options[i].key)
+                                             : memory_printf("%s.%s", section, options[i].key);
+        const char *value = text_in_force(config, section, &options[i]);
+        if (options[i].type == OPTION_SECRET && *value)
+            value = "********";
+        bool go_on = visitor(arg, key, value, options[i].def, options[i].is_changeable);
+        free(key);
+        if (!go_on)
+            return false;
+    }
+    return true;
+}
+
+void config_visit(const struct config *config, config_visitor visitor, void *arg)
+{
+    bool go_on = visit_section(config, OPTION_PGRESERVE, "pgreserve", visitor, arg);
+    for (size_t i = 0; go_on && i < config->database_count; i++) {
+        char *section = memory_printf("database:%s", config->databases[i].name);
+        go_on = visit_section(config, OPTION_DATABASE, section, visitor, arg);
+        free(section);
+    }
+    for (size_t i = 0; go_on && i < config->pool_count; i++) {
+        char *section = memory_printf("pool:%s", config->pools[i].name);
+        go_on = visit_section(config, OPTION_POOL, section, visitor, arg);
+        free(section);
+    }
+    if (go_on && visit_section(config, OPTION_ADMIN, "admin", visitor, arg) &&
+        visit_section(config, OPTION_AUTH, "auth", visitor, arg))
+        visit_section(config, OPTION_TLS, "tls", visitor, arg);
+}
+
+static void keep_one(struct config *next, const struct config *current, const char *section,
+                     const struct option *option, void *base, config_reporter reporter, void *arg)
+{
+    const char *now = text_in_force(current, section, option);
+    char why[256];
+    if (strcmp(now, text_in_force(next, section, option)) == 0)
+        return;
+    char *line = memory_printf("%s in [%s] needs a restart; it stays %s", option->key, section, now);
+    reporter(arg, line);
+    free(line);
+    value_free(option, base);
+    value_parse(option, base, now, why, sizeof(why));
+    struct reading *reading = next->raw;
+    for (size_t i = 0; i < reading->count; i++) {
+        if (strcmp(reading->entries[i].section, section) == 0 &&
+            strcmp(reading->entries[i].key, option->key) == 0)
+            replace(&reading->entries[i].value, now);
+    }
+}
+
+void config_keep_unchangeable(struct config *next, const struct config *current,
+                              config_reporter reporter, void *arg)
+{
+    for (size_t i = 0; i < option_count; i++) {
+        const struct option *option = &options[i];
+        if (option->is_changeable)
+            continue;
+        if (option->section == OPTION_ADMIN)
+            keep_one(next, current, "admin", option, next, reporter, arg);
+        for (size_t j = 0; option->section == OPTION_POOL && j < next->pool_count; j++) {
+            if (!config_find_pool(current, next->pools[j].name))
+                continue;
+            char *section = memory_printf("pool:%s", next->pools[j].name);
+            keep_one(next, current, section, option, &next->pools[j], reporter, arg);
+            free(section);
+        }
+    }
+    for (size_t j = 0; j < next->pool_count; j++) {
+        if (config_find_pool(current, next->pools[j].name))
+            continue;
+        char *line = memory_printf("[pool:%s] is new: it needs a restart", next->pools[j].name);
+        reporter(arg, line);
+        free(line);
+    }
+}

@@ -1,0 +1,39 @@
+/*
+ * config_parse.h - inside the config floor: what reading, parsing and checking share.
+ */
+#ifndef CONFIG_CONFIG_PARSE_H
+#define CONFIG_CONFIG_PARSE_H
+
+#include "config/config.h"
+#include "config/options.h"
+
+/* One `key = value` of the file. */
+struct entry {
+    char *section; /* as it stands: "pool:adhoc" */
+    char *key;
+    char *value; /* expanded */
+    int line;
+};
+
+struct reading {
+    const char *name; /* of the file, for messages */
+    struct entry *entries;
+    size_t count;
+    struct config_errors *errors;
+};
+
+/* Adds "NAME:LINE: text" (or "NAME: text" for line 0) to the errors. */
+void reading_error(struct reading *reading, int line, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+/* Reads the lines of an INI text into entries, values expanded; mistakes go to the errors. */
+void reading_read(struct reading *reading, const char *text);
+void reading_free(struct reading *reading);
+
+/* Parses a value into the field that `option` describes; a reason in `why` when it cannot be. */
+bool value_parse(const struct option *option, void *base, const char *text, char *why,
+                 size_t why_bytes);
+void value_free(const struct option *option, void *base);
+/* The checks of contract 4 over the whole. */
+void config_check(const struct config *config, struct reading *reading);
+
+#endif

@@ -1,0 +1,153 @@
+/*
+ * users.c - PgBouncer's userlist.txt: see users.h.
+ */
+#include "config/users.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <uthash.h>
+
+#include "base/memory.h"
+
+struct user {
+    char *name;
+    char *secret;
+    UT_hash_handle hh;
+};
+
+struct users {
+    struct user *by_name;
+};
+
+static void add_error(struct config_errors *errors, char *text)
+{
+    errors->items = memory_resize(errors->items, (errors->count + 1) * sizeof(*errors->items));
+    errors->items[errors->count++] = text;
+}
+
+struct users *users_new(void)
+{
+    return memory_alloc(sizeof(struct users));
+}
+
+void users_add(struct users *users, const char *name, const char *secret)
+{
+    struct user *user;
+    HASH_FIND_STR(users->by_name, name, user);
+    if (!user) {
+        user = memory_alloc(sizeof(*user));
+        user->name = memory_strdup(name);
+        HASH_ADD_KEYPTR(hh, users->by_name, user->name, strlen(user->name), user);
+    }
+    memory_free_secret(user->secret);
+    user->secret = memory_strdup(secret);
+}
+
+void users_free(struct users *users)
+{
+    struct user *user;
+    struct user *next;
+    if (!users)
+        return;
+    HASH_ITER (hh, users->by_name, user, next) {
+        HASH_DEL(users->by_name, user);
+        free(user->name);
+        memory_free_secret(user->secret);
+        free(user);
+    }
+    free(users);
+}
+
+const char *users_find(const struct users *users, const char *name)
+{
+    struct user *user;
+    HASH_FIND_STR(users->by_name, name, user);
+    return user ? user->secret : NULL;
+}
+
+size_t users_count(const struct users *users)
+{
+    return HASH_COUNT(users->by_name);
+}
+
+/* A quoted word in place: its beginning, or NULL; `*at` moves behind it. */
+static char *quoted_word(char **at)
+{
+    char *in = *at;
+    while (isspace((unsigned char)*in))
+        in++;
+    if (*in++ != '"')
+        return NULL;
+    char *word = in;
+    char *out = in;
+    for (; *in; in++) {
+        if (*in == '"' && in[1] != '"')
+            break;
+        if (*in == '"')
+            in++;
+        *out++ = *in;
+    }
+    if (*in != '"')
+        return NULL;
+    *at = in + 1;
+    *out = '\0';
+    return word;
+}
+
+static void parse_line(struct users *users, char *line, const char *name, int number,
+                       struct config_errors *errors)
+{
+    char *at = line;
+    while (isspace((unsigned char)*at))
+        at++;
+    if (!*at || *at == ';' || *at == '#')
+        return;
+    char *user = quoted_word(&at);
+    char *secret = user ? quoted_word(&at) : NULL;
+    while (secret && isspace((unsigned char)*at))
+        at++;
+    if (!user || !*user || !secret) {
+        add_error(errors, memory_printf("%s:%d: a line is \"user\" \"password\"", name, number));
+        return;
+    }
+    if (users_find(users, user))
+        add_error(errors, memory_printf("%s:%d: user \"%s\" stands twice", name, number, user));
+    else
+        users_add(users, user, secret);
+}
+
+struct users *users_parse(const char *name, const char *text, struct config_errors *errors)
+{
+    struct users *users = users_new();
+    char *copy = memory_strdup(text);
+    char *at = copy;
+    size_t before = errors->count;
+    int number = 0;
+    for (char *line; (line = strsep(&at, "\n"));)
+        parse_line(users, line, name, ++number, errors);
+    memory_free_secret(copy);
+    if (errors->count == before)
+        return users;
+    users_free(users);
+    return NULL;
+}
+
+struct users *users_load(const char *path, struct config_errors *errors)
+{
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        add_error(errors, memory_printf("%s: cannot be read: %s", path, strerror(errno)));
+        return NULL;
+    }
+    char *text = NULL;
+    size_t capacity = 0;
+    ssize_t got = getdelim(&text, &capacity, '\0', file);
+    fclose(file);
+    struct users *users = users_parse(path, got > 0 ? text : "", errors);
+    free(text);
+    return users;
+}

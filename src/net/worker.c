@@ -1,0 +1,167 @@
+/*
+ * worker.c - jobs that block, done aside by a few threads: see worker.h.
+ *
+ * A queue under one mutex; threads are started when a job finds none idle, and stay.  Finished jobs go to a
+ * second queue and an eventfd wakes the loop, which calls their `done`.  Threads block all signals, so that the loop
+ * alone gets them.
+ */
+#include "net/worker.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+
+struct job {
+    STAILQ_ENTRY(job) link;
+    void (*work)(void *);
+    void (*done)(void *);
+    void *arg;
+};
+STAILQ_HEAD(job_list, job);
+
+struct workers {
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    pthread_cond_t left;
+    struct job_list waiting;
+    struct job_list finished;
+    int threads;
+    int idle;
+    int max_threads;
+    bool is_ending;
+    int event_fd;
+    struct event *event;
+};
+
+static void free_jobs(struct job_list *jobs)
+{
+    struct job *job;
+    while ((job = STAILQ_FIRST(jobs))) {
+        STAILQ_REMOVE_HEAD(jobs, link);
+        free(job);
+    }
+}
+
+static void *run_worker(void *arg)
+{
+    struct workers *workers = arg;
+    pthread_mutex_lock(&workers->lock);
+    while (!workers->is_ending) {
+        struct job *job = STAILQ_FIRST(&workers->waiting);
+        if (!job) {
+            workers->idle++;
+            pthread_cond_wait(&workers->wake, &workers->lock);
+            workers->idle--;
+            continue;
+        }
+        STAILQ_REMOVE_HEAD(&workers->waiting, link);
+        pthread_mutex_unlock(&workers->lock);
+        job->work(job->arg);
+        pthread_mutex_lock(&workers->lock);
+        STAILQ_INSERT_TAIL(&workers->finished, job, link);
+        uint64_t one = 1;
+        if (write(workers->event_fd, &one, sizeof(one)) < 0)
+            log_error("a worker could not wake the loop");
+    }
+    workers->threads--;
+    pthread_cond_signal(&workers->left);
+    pthread_mutex_unlock(&workers->lock);
+    return NULL;
+}
+
+static void on_finished(evutil_socket_t fd, short what, void *arg)
+{
+    struct workers *workers = arg;
+    struct job_list finished = STAILQ_HEAD_INITIALIZER(finished);
+    struct job *job;
+    uint64_t count;
+    (void)what;
+    if (read(fd, &count, sizeof(count)) < 0)
+        return;
+    pthread_mutex_lock(&workers->lock);
+    STAILQ_CONCAT(&finished, &workers->finished);
+    pthread_mutex_unlock(&workers->lock);
+    while ((job = STAILQ_FIRST(&finished))) {
+        STAILQ_REMOVE_HEAD(&finished, link);
+        job->done(job->arg);
+        free(job);
+    }
+}
+
+struct workers *workers_new(struct event_base *base, int max_threads)
+{
+    struct workers *workers = memory_alloc(sizeof(*workers));
+    pthread_mutex_init(&workers->lock, NULL);
+    pthread_cond_init(&workers->wake, NULL);
+    pthread_cond_init(&workers->left, NULL);
+    STAILQ_INIT(&workers->waiting);
+    STAILQ_INIT(&workers->finished);
+    workers->max_threads = max_threads;
+    workers->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    workers->event =
+        event_new(base, workers->event_fd, EV_READ | EV_PERSIST, on_finished, workers);
+    event_add(workers->event, NULL);
+    return workers;
+}
+
+/* With the lock held. */
+static void start_thread(struct workers *workers)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_t thread;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (pthread_create(&thread, NULL, run_worker, workers) == 0) {
+        pthread_detach(thread);
+        workers->threads++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+void workers_submit(struct workers *workers, void (*work)(void *), void (*done)(void *), void *arg)
+{
+    struct job *job = memory_alloc(sizeof(*job));
+    *job = (struct job){.work = work, .done = done, .arg = arg};
+    pthread_mutex_lock(&workers->lock);
+    STAILQ_INSERT_TAIL(&workers->waiting, job, link);
+    if (workers->idle == 0 && workers->threads < workers->max_threads)
+        start_thread(workers);
+    pthread_cond_signal(&workers->wake);
+    pthread_mutex_unlock(&workers->lock);
+}
+
+void workers_free(struct workers *workers)
+{
+    struct timespec limit;
+    clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 1;
+    pthread_mutex_lock(&workers->lock);
+    workers->is_ending = true;
+    pthread_cond_broadcast(&workers->wake);
+    while (workers->threads > 0) {
+        if (pthread_cond_timedwait(&workers->left, &workers->lock, &limit) != 0)
+            break;
+    }
+    int still_running = workers->threads;
+    free_jobs(&workers->waiting);
+    free_jobs(&workers->finished);
+    pthread_mutex_unlock(&workers->lock);
+    event_free(workers->event);
+    if (still_running > 0)
+        return; /* a job hangs in the network: what it will touch must stay */
+    close(workers->event_fd);
+    pthread_mutex_destroy(&workers->lock);
+    pthread_cond_destroy(&workers->wake);
+    pthread_cond_destroy(&workers->left);
+    free(workers);
+}
