@@ -3,7 +3,6 @@
  */
 #include <arpa/inet.h>
 #include <ctype.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -38,7 +37,7 @@ static bool parse_duration(const char *text, int64_t *out_us)
         end++;
     for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++) {
         if (strcmp(end, units[i].unit) == 0 && number * units[i].us < 1e17) {
-            *out_us = (int64_t)llround(number * units[i].us);
+            *out_us = (int64_t)(number * units[i].us + 0.5);
             return true;
         }
     }

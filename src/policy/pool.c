@@ -178,12 +178,26 @@ static bool is_known_alive(const struct pool_backend *backend, int64_t now_us)
            now_us - backend->alive_us <= settings->pre_ping_idle_us;
 }
 
+/* A reserved pool is there for somebody who comes in a hurry, and it may not exceed its own number while it replaces: so it
+ * replaces one connection at a time, and keeps the last free one until it is twice as old as `recycle`. */
+static bool may_replace_now(const struct pool_backend *backend, int64_t overdue_us)
+{
+    const struct pool *pool = backend->lane->pool;
+    if (pool->budget->pools[pool->budget_index].reserved == 0 ||
+        overdue_us >= pool->settings.recycle_us)
+        return true;
+    if (pool->counts[BACKEND_CONNECTING] + pool->counts[BACKEND_CLOSING] > 0)
+        return false;
+    int other_free = pool->counts[BACKEND_IDLE] - (backend->state == BACKEND_IDLE);
+    return other_free > 0 || pool_open(pool) <= 1;
+}
+
 static const char *reason_to_replace(const struct pool_backend *backend, int64_t now_us)
 {
     const struct pool *pool = backend->lane->pool;
-    if (backend->generation != backend->lane->generation)
+    if (backend->generation != backend->lane->generation && may_replace_now(backend, 0))
         return "disposed";
-    if (now_us >= backend->recycle_us)
+    if (now_us >= backend->recycle_us && may_replace_now(backend, now_us - backend->recycle_us))
         return "recycle";
     if (budget_has_too_many(pool->budget, pool->budget_index))
         return "pool or cap is smaller now";

@@ -68,6 +68,8 @@ struct pool_lane {
     int64_t retry_us;          /* no login before this time unless someone waits */
 };
 
+TAILQ_HEAD(pool_lane_list, pool_lane);
+
 struct pool_settings {
     int size;
     int max_overflow;
@@ -86,7 +88,7 @@ struct pool {
     struct budget *budget;
     size_t budget_index;
     struct pool_settings settings;
-    TAILQ_HEAD(, pool_lane) lanes;
+    struct pool_lane_list lanes;
     struct pool_lane *primary; /* kept filled to `size` when prefill is on; may be NULL */
     struct pool_waiter_list waiters;
     int waiting;

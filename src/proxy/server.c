@@ -131,6 +131,10 @@ static void clean_further(struct server *server)
 {
     if (server->cancels > 0)
         return; /* a cancel must hit neither these statements nor another client's */
+    if (server->outstanding.is_confused) {
+        server_close(server, "what it still owes is not known for sure");
+        return;
+    }
     if (server->status != 'I') {
         send_query(server, "ROLLBACK");
     } else if (server->is_dirty) {

@@ -72,8 +72,13 @@ static void grant(struct backend *backend, struct client *client)
     struct pool_backend *base = &backend->base;
     CHECK(backend->exists && !backend->client, "granted twice");
     CHECK(base->state == BACKEND_BUSY, "granted in state %d", (int)base->state);
-    CHECK(base->generation == base->lane->generation, "granted though disposed");
-    CHECK(now < base->recycle_us, "granted though too old");
+    struct pool *granting = base->lane->pool;
+    bool replaces_in_turn = budget.pools[granting->budget_index].reserved > 0;
+    CHECK(base->generation == base->lane->generation || replaces_in_turn,
+          "granted though disposed");
+    CHECK(now < base->recycle_us ||
+              (replaces_in_turn && now < base->recycle_us + granting->settings.recycle_us),
+          "granted though too old");
     CHECK(base->alive_us >= base->lane->suspect_before_us, "granted though suspect");
     if (base->lane->pool->settings.pre_ping)
         CHECK(now - base->alive_us <= base->lane->pool->settings.pre_ping_idle_us,

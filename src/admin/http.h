@@ -1,0 +1,16 @@
+/*
+ * http.h - the HTTP listener: /status, /status.json, /healthz, /readyz (contract 9).
+ */
+#ifndef ADMIN_HTTP_H
+#define ADMIN_HTTP_H
+
+#include <stdbool.h>
+
+#include "proxy/proxy.h"
+
+/* Listens on every address of [admin] http.  False after logging which could not be had. */
+bool http_start(struct proxy *proxy);
+/* Closes it; safe when it was never started. */
+void http_stop(struct proxy *proxy);
+
+#endif

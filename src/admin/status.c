@@ -1,0 +1,191 @@
+/*
+ * status.c - the figures of contract 8: see status.h.
+ *
+ * They are counted when somebody asks, from the pools' own counts and one walk over the clients; nothing on the
+ * query's way keeps them.
+ */
+#include "admin/status.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "base/memory.h"
+
+const char *status_health_name(enum health health)
+{
+    static const char *const names[] = {"healthy", "high_load", "exhausted", "down"};
+    return names[health];
+}
+
+enum health status_health(int in_use, int total_possible, int waiting, int living,
+                          bool login_failed)
+{
+    if (living == 0 && login_failed)
+        return HEALTH_DOWN;
+    if (waiting > 0 && in_use >= total_possible)
+        return HEALTH_EXHAUSTED;
+    if (waiting > 0 || (total_possible > 0 && in_use * 10 >= total_possible * 9))
+        return HEALTH_HIGH_LOAD;
+    return HEALTH_HEALTHY;
+}
+
+static bool login_has_failed(const struct proxy_pool *pool)
+{
+    const struct lane *lane;
+    for (lane = pool->proxy->lanes; lane; lane = lane->hh.next) {
+        if (lane->pool == pool && lane->error && !lane->is_full)
+            return true;
+    }
+    return false;
+}
+
+static int living(const struct pool *pool)
+{
+    return pool->counts[BACKEND_IDLE] + pool->counts[BACKEND_CHECKING] +
+           pool->counts[BACKEND_BUSY] + pool->counts[BACKEND_CLEANING];
+}
+
+static double seconds_since(const struct proxy *proxy, int64_t since_us)
+{
+    return (double)(proxy->now_us - since_us) / (double)CLOCK_S;
+}
+
+void status_of_pool(const struct proxy_pool *pool, struct status_figures *figures)
+{
+    const struct pool *rules = &pool->pool;
+    const struct proxy *proxy = pool->proxy;
+    const struct client *client;
+    *figures = (struct status_figures){.clients = pool->clients};
+    snprintf(figures->name, sizeof(figures->name), "%s", pool->name);
+    figures->in_use = rules->counts[BACKEND_BUSY] + rules->counts[BACKEND_CLEANING];
+    figures->available = rules->counts[BACKEND_IDLE] + rules->counts[BACKEND_CHECKING];
+    figures->closing = rules->counts[BACKEND_CLOSING];
+    int over = pool_open(rules) - figures->closing - rules->settings.size;
+    figures->overflow = over > 0 ? over : 0;
+    figures->total_possible = rules->settings.size + rules->settings.max_overflow;
+    figures->reserved = proxy->budget.pools[pool->index].reserved;
+    figures->waiting = rules->waiting;
+    if (!TAILQ_EMPTY(&rules->waiters))
+        figures->longest_wait = seconds_since(proxy, TAILQ_FIRST(&rules->waiters)->since_us);
+    TAILQ_FOREACH (client, &proxy->clients, link) {
+        if (client->pool != pool || !client->server)
+            continue;
+        double held = seconds_since(proxy, client->linked_us);
+        if (held > figures->longest_hold)
+            figures->longest_hold = held;
+        figures->pinned += client->pins != 0;
+    }
+    figures->health = status_health(figures->in_use, figures->total_possible, figures->waiting,
+                                    living(rules), login_has_failed(pool));
+    /* every reserved connection is free or in its own pool's use: none is missing */
+    figures->is_healthy = figures->health < HEALTH_EXHAUSTED &&
+                          figures->in_use + figures->available >=
+                              (figures->reserved < 1 ? 0 : figures->reserved - figures->closing -
+                                                               rules->counts[BACKEND_CONNECTING]);
+}
+
+void status_total(const struct proxy *proxy, struct status_figures *total)
+{
+    *total = (struct status_figures){.name = "total", .is_healthy = true};
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        struct status_figures each;
+        status_of_pool(proxy->pools[i], &each);
+        total->in_use += each.in_use;
+        total->available += each.available;
+        total->overflow += each.overflow;
+        total->reserved += each.reserved;
+        total->is_healthy &= each.is_healthy;
+        total->waiting += each.waiting;
+        total->pinned += each.pinned;
+        total->closing += each.closing;
+        total->clients += each.clients;
+        if (each.longest_wait > total->longest_wait)
+            total->longest_wait = each.longest_wait;
+        if (each.longest_hold > total->longest_hold)
+            total->longest_hold = each.longest_hold;
+        if (each.health > total->health)
+            total->health = each.health;
+    }
+    total->total_possible = proxy->budget.total;
+}
+
+static json_t *figures_json(const struct status_figures *figures)
+{
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:s}",
+                     "name", figures->name, "in_use", figures->in_use, "available",
+                     figures->available, "overflow", figures->overflow, "total_possible",
+                     figures->total_possible, "reserved", figures->reserved, "is_healthy",
+                     figures->is_healthy, "waiting", figures->waiting, "longest_wait",
+                     figures->longest_wait, "longest_hold", figures->longest_hold, "pinned",
+                     figures->pinned, "closing", figures->closing, "clients", figures->clients,
+                     "state", status_health_name(figures->health));
+}
+
+char *status_json(const struct proxy *proxy)
+{
+    struct status_figures figures;
+    json_t *pools = json_array();
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        status_of_pool(proxy->pools[i], &figures);
+        json_array_append_new(pools, figures_json(&figures));
+    }
+    status_total(proxy, &figures);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:f, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
+        status_health_name(figures.health), "uptime_seconds",
+        (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S, "pools", pools,
+        "total", figures_json(&figures));
+    char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    json_decref(root);
+    return text ? text : memory_strdup("{}");
+}
+
+static char *add_line(char *text, const struct status_figures *figures)
+{
+    char *longer = memory_printf(
+        "%s%-14s %-9s in_use %d, available %d, overflow %d, total_possible %d, reserved %d, "
+        "is_healthy %s, waiting %d, longest_wait %.1f s, longest_hold %.1f s, pinned %d, closing "
+        "%d, clients %d\n",
+        text, figures->name, status_health_name(figures->health), figures->in_use,
+        figures->available, figures->overflow, figures->total_possible, figures->reserved,
+        figures->is_healthy ? "true" : "false", figures->waiting, figures->longest_wait,
+        figures->longest_hold, figures->pinned, figures->closing, figures->clients);
+    free(text);
+    return longer;
+}
+
+char *status_text(const struct proxy *proxy)
+{
+    struct status_figures figures;
+    status_total(proxy, &figures);
+    char *text = memory_printf("pgreserve %s: %s\n", PGRESERVE_VERSION,
+                               status_health_name(figures.health));
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        struct status_figures each;
+        status_of_pool(proxy->pools[i], &each);
+        text = add_line(text, &each);
+    }
+    return add_line(text, &figures);
+}
+
+char *status_not_ready(const struct proxy *proxy)
+{
+    char *text = NULL;
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        const struct proxy_pool *pool = proxy->pools[i];
+        if (!pool->config || (living(&pool->pool) > 0 && !pool->pool.is_paused))
+            continue;
+        const struct lane *lane;
+        const char *why = pool->pool.is_paused ? "paused" : "no connection to the upstream yet";
+        for (lane = proxy->lanes; lane; lane = lane->hh.next) {
+            if (lane->pool == pool && lane->error)
+                why = "the upstream refuses or cannot be reached";
+        }
+        char *longer = memory_printf("%spool %s: %s\n", text ? text : "", pool->name, why);
+        free(text);
+        text = longer;
+    }
+    return text;
+}

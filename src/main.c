@@ -1,0 +1,139 @@
+/*
+ * main.c - which command: run, check, status, hash-password.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <event2/event.h>
+
+#include "admin/console.h"
+#include "admin/http.h"
+#include "base/log.h"
+#include "cli/check.h"
+#include "cli/hash_password.h"
+#include "cli/status.h"
+#include "config/config.h"
+#include "config/options.h"
+#include "proxy/proxy.h"
+
+#define EXIT_BAD_CONFIGURATION 2
+
+static const char usage[] =
+    "usage: pgreserve [run] [-c FILE]              run the proxy in the foreground\n"
+    "       pgreserve check [-t] [-c FILE]         check the configuration and the upstream\n"
+    "       pgreserve status [--json] [--watch[=SECONDS]] [-c FILE] [--url URL]\n"
+    "       pgreserve hash-password                make a users file's secret from a password\n"
+    "       pgreserve --help | --help-config | --version\n"
+    "Without -c the configuration that is built in is used: SUPABASE_URL=... pgreserve just runs.\n";
+
+static struct config *load(const char *file)
+{
+    struct config_errors errors = {0};
+    struct config *config = config_load(file, &errors);
+    for (size_t i = 0; i < errors.count; i++)
+        fprintf(stderr, "%s\n", errors.items[i]);
+    config_errors_free(&errors);
+    return config;
+}
+
+static struct event_base *new_base(void)
+{
+    struct event_config *choice = event_config_new();
+    event_config_set_flag(choice, EVENT_BASE_FLAG_NOLOCK);
+    struct event_base *base = event_base_new_with_config(choice);
+    event_config_free(choice);
+    return base;
+}
+
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+            log_warning("the limit of open files could not be raised");
+    }
+}
+
+static int run_command(const char *file)
+{
+    struct config *config = load(file);
+    if (!config)
+        return EXIT_BAD_CONFIGURATION;
+    log_setup((enum log_level)config->log_level, config->log_format == LOG_FORMAT_JSON);
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit();
+    struct event_base *base = new_base();
+    struct proxy *proxy = proxy_new(config, base);
+    console_install(proxy);
+    proxy->stopping = http_stop;
+    int status = 1;
+    if (proxy_start(proxy) && http_start(proxy)) {
+        event_base_dispatch(base);
+        status = proxy->exit_status;
+    } else if (proxy->exit_status != 0) {
+        status = proxy->exit_status;
+    }
+    http_stop(proxy);
+    proxy_free(proxy);
+    event_base_free(base);
+    libevent_global_shutdown();
+    return status;
+}
+
+static int check_command(const char *file, bool configuration_only)
+{
+    struct config *config = load(file);
+    if (!config)
+        return EXIT_BAD_CONFIGURATION;
+    int status = 0;
+    if (configuration_only)
+        puts("configuration ok");
+    else
+        status = check_upstream(config);
+    config_free(config);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : "run";
+    int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
+    const char *file = NULL;
+    bool configuration_only = false;
+    if (strcmp(command, "status") == 0)
+        return status_command(argc - first, argv + first);
+    for (int i = first; i < argc; i++) {
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            fputs(usage, stdout);
+            return 0;
+        }
+        if (strcmp(argv[i], "--help-config") == 0) {
+            options_print_help(stdout);
+            return 0;
+        }
+        if (strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0) {
+            puts("pgreserve " PGRESERVE_VERSION);
+            return 0;
+        }
+        if (strcmp(argv[i], "-c") == 0 && i + 1 < argc)
+            file = argv[++i];
+        else if (strcmp(argv[i], "-t") == 0 && strcmp(command, "check") == 0)
+            configuration_only = true;
+        else {
+            fprintf(stderr, "pgreserve: unknown argument %s\n%s", argv[i], usage);
+            return 1;
+        }
+    }
+    if (strcmp(command, "run") == 0)
+        return run_command(file);
+    if (strcmp(command, "check") == 0)
+        return check_command(file, configuration_only);
+    if (strcmp(command, "hash-password") == 0)
+        return hash_password_command();
+    fprintf(stderr, "pgreserve: unknown command %s\n%s", command, usage);
+    return 1;
+}
