@@ -37,6 +37,7 @@ struct command {
     int count;
     bool has_failed;
     bool is_waiting;
+    bool is_unbalanced;  /* a quote is open */
     bool describes_only; /* Describe: columns, no rows */
 };
 
@@ -129,6 +130,10 @@ static void do_shutdown(struct command *command)
 
 static void do_show(struct command *command)
 {
+    if (command->count > 2) {
+        fail(command, SQLSTATE_SYNTAX_ERROR, "SHOW takes one name", NULL);
+        return;
+    }
     const char *name = command->count > 1 ? command->words[1] : "HELP";
     const struct show_table *table = show_find(name);
     if (table) {
@@ -200,6 +205,7 @@ static void split_words(struct command *command, char *text)
             size_t length = end ? (size_t)(end - at) + 2 : strlen(at);
             memset(at, ' ', length);
         }
+        command->is_unbalanced ^= *at == '"' || *at == '\'';
         if (*at == ';' || *at == '"' || *at == '\'')
             *at = ' ';
     }
@@ -212,6 +218,10 @@ static void split_words(struct command *command, char *text)
 static void run(struct command *command)
 {
     const struct verb *verb = find_verb(command);
+    if (command->is_unbalanced) {
+        fail(command, SQLSTATE_SYNTAX_ERROR, "unterminated quoted string", NULL);
+        return;
+    }
     if (command->count == 0) {
         build_empty(command->out, 'I');
         return;

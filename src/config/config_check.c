@@ -37,8 +37,8 @@ static void check_sums(const struct config *config, struct reading *reading)
         reserved += config->pools[i].reserved;
     if (reserved > config->total_connections)
         reading_error(reading, line_of(reading, "pgreserve", "total_connections"),
-                      "the pools reserve %d connections, but total_connections is %d: reserve "
-                      "less or raise it",
+                      "the sum of reserved is %d, but total_connections is %d: lower one or raise "
+                      "the other",
                       reserved, config->total_connections);
     for (size_t i = 0; i < config->pool_count; i++) {
         const struct config_pool *pool = &config->pools[i];

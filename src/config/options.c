@@ -40,7 +40,7 @@ const struct option options[] = {
     DATABASE("user", OPTION_TEXT, "", "overrides the url's user"),
     DATABASE("password", OPTION_SECRET, "", "overrides the url's password"),
     POOL("listen", OPTION_ADDRESSES, listen, "", 0, 0, false, "addresses to listen on"),
-    {OPTION_POOL, "mode", OPTION_CHOICE, offsetof(struct config_pool, mode), "transaction", 0, 0, modes, false, "session, transaction or statement"},
+    {OPTION_POOL, "mode", OPTION_CHOICE, offsetof(struct config_pool, mode), "transaction", 0, 0, modes, true, "session, transaction or statement"},
     POOL("size", OPTION_INT, size, "50", 0, 100000, true, "connections kept open"),
     POOL("max_overflow", OPTION_INT, max_overflow, "5", 0, 100000, true, "opened beyond size under load"),
     POOL("reserved", OPTION_INT, reserved, "0", 0, 100000, true, "connections that no other pool may use"),

@@ -105,7 +105,7 @@ static bool means_the_same(const char *name, const char *wanted, const char *rep
     if (strcasecmp(name, "client_encoding") != 0)
         return strcmp(wanted, reported) == 0;
     while (*wanted && *reported) {
-        if (*wanted == '-' || *wanted == '_') {
+        if (*wanted == '-' || *wanted == '_' || *wanted == '\'') { /* asyncpg quotes it */
             wanted++;
             continue;
         }
@@ -114,6 +114,8 @@ static bool means_the_same(const char *name, const char *wanted, const char *rep
         wanted++;
         reported++;
     }
+    while (*wanted == '\'')
+        wanted++;
     return *wanted == *reported;
 }
 
@@ -214,6 +216,8 @@ void auth_succeeded(struct client *client)
     struct proxy *proxy = client->proxy;
     free(client->scram);
     client->scram = NULL;
+    if (client->pool && !session_may_use_pool(client))
+        return;
     send_authentication(client, AUTH_OK, NULL, 0);
     if (!client->pool) {
         enter_console(client);
@@ -427,12 +431,13 @@ static void take_password(struct client *client, const uint8_t *body, size_t len
 
 /* ---- first bytes ---- */
 
-/* Before the handshake not one byte may have come along in the clear (CVE-2021-23222). */
+/* Behind the request not one byte may have come along in the clear (CVE-2021-23222). */
 static size_t start_encryption(struct client *client, size_t taken, size_t length)
 {
     bool can = client->proxy->tls && client->proxy->config->tls_client_mode != TLS_CLIENT_DISABLE &&
                !client->is_unix && !client->stream.ssl;
-    if (can && length > taken) {
+    client->has_asked_tls = true;
+    if (length > taken) {
         protocol_error(client, "received unencrypted data after SSL request");
         return length;
     }
@@ -445,6 +450,23 @@ static size_t start_encryption(struct client *client, size_t taken, size_t lengt
     }
     stream_start_tls(&client->stream, ssl);
     return taken;
+}
+
+static size_t refuse_gss(struct client *client, size_t taken, size_t length)
+{
+    client->has_asked_gss = true;
+    if (length > taken) {
+        protocol_error(client, "received unencrypted data after GSSAPI encryption request");
+        return length;
+    }
+    stream_write(&client->stream, "N", 1);
+    return taken;
+}
+
+/* Each may be asked for once, as in PostgreSQL; again it is a version that nobody knows. */
+static bool is_first_request(const struct client *client, uint32_t code)
+{
+    return code == STARTUP_SSL_REQUEST ? !client->has_asked_tls : !client->has_asked_gss;
 }
 
 static size_t take_startup(struct client *client, const uint8_t *bytes, size_t length)
@@ -463,10 +485,13 @@ static size_t take_startup(struct client *client, const uint8_t *bytes, size_t l
     uint32_t code = read_u32(bytes + 4);
     switch (code) {
     case STARTUP_SSL_REQUEST:
-        return start_encryption(client, packet, length);
+        if (is_first_request(client, code))
+            return start_encryption(client, packet, length);
+        break;
     case STARTUP_GSSENC_REQUEST:
-        stream_write(&client->stream, "N", 1);
-        return packet;
+        if (is_first_request(client, code))
+            return refuse_gss(client, packet, length);
+        break;
     case STARTUP_CANCEL_REQUEST:
         if (packet > 12 && packet <= 12 + 256)
             cancel_request(client->proxy, read_u32(bytes + 8), bytes + 12, packet - 12);

@@ -117,6 +117,8 @@ static void client_gone(struct client *client)
         SSL_free(ssl);
     buffer_free(&client->held);
     free(client->scram);
+    free(client->query);
+    client->query = NULL;
     client->scram = NULL;
     startup_free(&client->startup);
     TAILQ_REMOVE(&proxy->clients, client, link);
@@ -238,6 +240,9 @@ bool client_acquire(struct client *client)
     struct server *server = (struct server *)backend;
     client->server = server;
     client->linked_us = proxy->now_us;
+    client->transaction_us = proxy->now_us;
+    client->was_warned = false;
+    client->is_new_link = true;
     server->client = client;
     server->request_us = proxy->now_us;
     if (client->state != CLIENT_LOGIN) {
@@ -265,8 +270,12 @@ void client_granted(struct client *client, struct server *server)
 {
     client->server = server;
     server->client = client;
-    server->request_us = client->request_us;
+    server->request_us = client->proxy->now_us;
     client->linked_us = client->proxy->now_us;
+    client->transaction_us = client->linked_us;
+    client->request_us = client->linked_us;
+    client->was_warned = false;
+    client->is_new_link = true;
     if (client->state == CLIENT_LOGIN) {
         auth_granted(client, server);
         return;
@@ -440,7 +449,7 @@ static void take_held(struct client *client)
 static void look_for_end(struct client *client)
 {
     uint8_t byte;
-    if (!client->stream.saw_close || client->stream.ssl)
+    if (client->stream.ssl)
         return;
     ssize_t got = recv(client->stream.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR))
@@ -472,8 +481,6 @@ void client_pump(struct client *client)
             take_held(client);
         }
     }
-    if (client->state == CLIENT_WAITING || client->state == CLIENT_LOGIN)
-        look_for_end(client);
     if (client->waiter.lane)
         proxy_run_pool(client->pool);
     if (client->state != CLIENT_GONE && client->stream.is_broken) {
@@ -495,7 +502,10 @@ static void on_stream(struct stream *stream, void *arg)
         say_goodbye(client);
     if (client->state == CLIENT_GONE)
         return;
+    bool was_waiting = client->state == CLIENT_WAITING || client->state == CLIENT_LOGIN;
     client_pump(client);
+    if (was_waiting && client->waiter.lane)
+        look_for_end(client);
     if (client->state == CLIENT_LINKED && client->server && client->server->stream.may_read)
         relay_server_pump(client->server);
 }

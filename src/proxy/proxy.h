@@ -38,6 +38,7 @@
 #define PROXY_READ_BYTES 65536 /* one read */
 #define PROXY_HELD_MAX   65536 /* what may be kept of a message until it is complete */
 #define CANCEL_KEY_MAX   32
+#define CLIENT_QUERY_BYTES 1025 /* what leak_warning shows, and a zero */
 
 struct proxy;
 struct client;
@@ -111,6 +112,11 @@ struct client {
     bool may_read_later;    /* in proxy->later */
     bool is_administrator;  /* console: may do everything, else only SHOW */
     bool is_counted;        /* in its pool's number of clients */
+    bool has_asked_tls;     /* SSLRequest was answered */
+    bool has_asked_gss;
+    bool has_unbound_parse; /* an unnamed statement that no Bind has used yet */
+    bool is_new_link;       /* it has a backend and has sent nothing yet */
+    bool was_warned;        /* leak_warning has spoken about this link */
     bool is_lingering;      /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye;  /* our side of the connection is shut */
     uint32_t pins;          /* enum sql_sign: why it keeps its backend */
@@ -131,6 +137,7 @@ struct client {
     int64_t linked_us;     /* since when it has its backend */
     int64_t transaction_us; /* when its transaction's first message left */
     int64_t answered_us;   /* its last ReadyForQuery */
+    char *query;            /* its last one's first bytes, for leak_warning */
     const char *timeout_name; /* the timeout that cancelled its query, or NULL */
     int64_t timeout_us;
     void *console; /* the console's own state; freed by proxy->console_free */
@@ -322,6 +329,9 @@ void auth_forget_verifiers(struct proxy *proxy);
 
 /* A StartupMessage (behind its length): limits, rights, then asks for proof. */
 void session_start(struct client *client, const uint8_t *body, size_t length);
+/* Whether its user and address may use its pool; a FATAL when not.  Asked after the proof, so that a stranger does not
+ * learn who may. */
+bool session_may_use_pool(struct client *client);
 /* Looks at the login's and the session's time limits. */
 void auth_sweep(struct client *client);
 

@@ -130,6 +130,27 @@ static enum verdict want_backend(struct client *client, uint8_t type)
     return VERDICT_FORWARD;
 }
 
+/* An unnamed statement lives until the next Parse or Query: one that no Bind has used when its Sync comes is meant for
+ * later, and keeps its backend. */
+static void note_unnamed(struct client *client, uint8_t type)
+{
+    if (type == 'P')
+        client->has_unbound_parse = true;
+    else if (type == 'B' || type == 'Q')
+        client->has_unbound_parse = false;
+    else if (type == 'S' && client->has_unbound_parse)
+        client->pins |= SQL_SIGN_PREPARE;
+}
+
+/* A transaction that begins with anything but Parse or Query could meet the unnamed statement of the client before it: an
+ * empty query drops that (protocol 55.2.3). */
+static void drop_unnamed(struct server *server)
+{
+    static const uint8_t empty_query[] = {'Q', 0, 0, 0, 5, 0};
+    outstanding_injected(&server->outstanding);
+    stream_queue(&server->stream, empty_query, sizeof(empty_query));
+}
+
 static enum verdict judge_message(struct client *client, uint8_t type)
 {
     if (client->is_skipping)
@@ -143,12 +164,16 @@ static enum verdict judge_message(struct client *client, uint8_t type)
         if (verdict != VERDICT_FORWARD)
             return verdict;
     }
+    if (client->is_new_link && type != 'P' && type != 'Q')
+        drop_unnamed(client->server);
+    client->is_new_link = false;
     struct server *server = client->server;
     if (server->outstanding.count == 0)
         client->request_us = client->proxy->now_us;
     if (server->outstanding.count == 0 && server->status == 'I')
         client->transaction_us = client->proxy->now_us;
     outstanding_sent(&server->outstanding, type);
+    note_unnamed(client, type);
     begin_text(client, type);
     return VERDICT_FORWARD;
 }
@@ -166,6 +191,27 @@ static bool check_message(struct client *client, uint8_t type, uint32_t length)
         return true;
     client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
     return false;
+}
+
+/* The first bytes of the text, for the one who asks what a connection is held with. */
+static void keep_query(struct client *client, uint8_t type, const uint8_t *body, size_t at_hand,
+                       uint32_t message)
+{
+    size_t length = message < 4 ? 0 : message - 4;
+    if (length > at_hand)
+        length = at_hand;
+    if (type == 'P') {
+        const uint8_t *end = length > 0 ? memchr(body, 0, length) : NULL;
+        size_t name = end ? (size_t)(end - body) + 1 : length;
+        body += name;
+        length -= name;
+    }
+    if (length >= CLIENT_QUERY_BYTES)
+        length = CLIENT_QUERY_BYTES - 1;
+    if (!client->query)
+        client->query = memory_alloc(CLIENT_QUERY_BYTES);
+    memcpy(client->query, body, length);
+    client->query[length] = '\0';
 }
 
 static void forward_to_server(struct client *client, const uint8_t *bytes, size_t length)
@@ -197,6 +243,8 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             break;
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
+        if (type == 'Q' || type == 'P')
+            keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES, message);
         if (type == 'X' || longest_message(type) == 0) { /* the last thing that is read */
             forward_to_server(client, bytes + run, at - run);
             run = at;

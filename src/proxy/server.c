@@ -204,6 +204,8 @@ void server_abandon(struct server *server, bool in_mid_message)
         clean_further(server);
     else
         cancel_server(server); /* nobody waits for the result any more */
+    if (server->stream.may_read)
+        event_active(&server->stream.read_event, EV_READ, 0); /* what its client left unread */
 }
 
 void server_cancel_done(struct server *server)

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
@@ -79,7 +80,7 @@ static bool within_limits(struct client *client)
     return true;
 }
 
-static bool may_use_pool(struct client *client)
+bool session_may_use_pool(struct client *client)
 {
     const struct config_pool *pool = client->pool->config;
     bool is_near = client->is_unix || config_networks_allow(
@@ -183,8 +184,7 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
                      "Connect to PostgreSQL itself for replication.");
         return;
     }
-    if (!client->pool->config || !within_limits(client) || !may_use_pool(client) ||
-        !find_database(client)) {
+    if (!client->pool->config || !within_limits(client) || !find_database(client)) {
         client_close(client);
         return;
     }
@@ -227,6 +227,22 @@ static void sweep_linked(struct client *client, const struct config_pool *pool, 
                 pool->client_idle_timeout_us);
 }
 
+static void warn_of_leak(struct client *client, const struct config_pool *pool)
+{
+    char address[64];
+    int port;
+    int64_t held_us = client->proxy->now_us - client->linked_us;
+    if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
+        return;
+    client->was_warned = true;
+    client_address_text(client, address, sizeof(address), &port);
+    log_warning("connection held for %.1f s pool=%s database=%s user=%s address=%s:%d "
+                "application=%s last_query=%s",
+                (double)held_us / (double)CLOCK_S, client->pool->name, client->startup.database,
+                client->startup.user, address, port, client->application_name,
+                client->query ? client->query : "");
+}
+
 void auth_sweep(struct client *client)
 {
     int64_t now_us = client->proxy->now_us;
@@ -240,8 +256,10 @@ void auth_sweep(struct client *client)
                          "canceling authentication due to timeout", NULL, NULL);
         break;
     case CLIENT_LINKED:
-        if (pool && client->server)
-            sweep_linked(client, pool, now_us);
+        if (!pool || !client->server)
+            break;
+        warn_of_leak(client, pool);
+        sweep_linked(client, pool, now_us);
         break;
     case CLIENT_READY:
         if (pool && pool->client_idle_timeout_us > 0 &&
