@@ -27,7 +27,8 @@ static const char usage[] =
     "       pgreserve status [--json] [--watch[=SECONDS]] [-c FILE] [--url URL]\n"
     "       pgreserve hash-password                make a users file's secret from a password\n"
     "       pgreserve --help | --help-config | --version\n"
-    "Without -c the configuration that is built in is used: SUPABASE_URL=... pgreserve just runs.\n";
+    "Without -c the configuration that is built in is used: SUPABASE_URL=... pgreserve just "
+    "runs.\n";
 
 static struct config *load(const char *file)
 {

@@ -44,8 +44,7 @@ struct command {
 static void fail(struct command *command, const char *sqlstate, const char *message,
                  const char *hint)
 {
-    build_error(command->out, 'E',
-                &(struct error_fields){"ERROR", sqlstate, message, NULL, hint});
+    build_error(command->out, 'E', &(struct error_fields){"ERROR", sqlstate, message, NULL, hint});
     command->has_failed = true;
 }
 
@@ -171,12 +170,10 @@ static const struct verb {
     void (*run)(struct command *command);
     bool needs_administrator;
 } verbs[] = {
-    {"SHOW", do_show, false},        {"PAUSE", do_pause, true},
-    {"RESUME", do_resume, true},     {"RECONNECT", do_dispose, true},
-    {"DISPOSE", do_dispose, true},   {"RELOAD", do_reload, true},
-    {"SHUTDOWN", do_shutdown, true}, {"SET", do_nothing, false},
-    {"BEGIN", do_nothing, false},    {"COMMIT", do_nothing, false},
-    {"ROLLBACK", do_nothing, false},
+    {"SHOW", do_show, false},        {"PAUSE", do_pause, true},       {"RESUME", do_resume, true},
+    {"RECONNECT", do_dispose, true}, {"DISPOSE", do_dispose, true},   {"RELOAD", do_reload, true},
+    {"SHUTDOWN", do_shutdown, true}, {"SET", do_nothing, false},      {"BEGIN", do_nothing, false},
+    {"COMMIT", do_nothing, false},   {"ROLLBACK", do_nothing, false},
 };
 
 static const struct verb *find_verb(const struct command *command)
@@ -227,8 +224,8 @@ static void run(struct command *command)
         return;
     }
     if (!verb) {
-        char *text = memory_printf("\"%s\" is not a command of the admin console",
-                                   command->words[0]);
+        char *text =
+            memory_printf("\"%s\" is not a command of the admin console", command->words[0]);
         fail(command, SQLSTATE_SYNTAX_ERROR, text,
              "There are SHOW, PAUSE, RESUME, RECONNECT, DISPOSE, RELOAD and SHUTDOWN.");
         free(text);

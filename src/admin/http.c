@@ -75,8 +75,10 @@ static const struct {
     const char *path;
     void (*handler)(struct evhttp_request *, void *);
 } pages[] = {
-    {"/status", on_status},   {"/status.json", on_status_json},
-    {"/healthz", on_health},  {"/readyz", on_ready},
+    {"/status", on_status},
+    {"/status.json", on_status_json},
+    {"/healthz", on_health},
+    {"/readyz", on_ready},
 };
 
 bool http_start(struct proxy *proxy)

@@ -338,11 +338,11 @@ static int show_servers(const struct proxy *proxy, struct buffer *out)
 /* ---- STATUS, CONFIG, VERSION ---- */
 
 static const struct show_column status_columns[] = {
-    {"pool", OID_TEXT},         {"in_use", OID_INT4},        {"available", OID_INT4},
-    {"overflow", OID_INT4},     {"total_possible", OID_INT4}, {"reserved", OID_INT4},
-    {"is_healthy", OID_BOOL},   {"waiting", OID_INT4},       {"longest_wait", OID_FLOAT8},
-    {"longest_hold", OID_FLOAT8}, {"pinned", OID_INT4},      {"closing", OID_INT4},
-    {"clients", OID_INT4},      {"state", OID_TEXT},         {NULL, 0}};
+    {"pool", OID_TEXT},           {"in_use", OID_INT4},         {"available", OID_INT4},
+    {"overflow", OID_INT4},       {"total_possible", OID_INT4}, {"reserved", OID_INT4},
+    {"is_healthy", OID_BOOL},     {"waiting", OID_INT4},        {"longest_wait", OID_FLOAT8},
+    {"longest_hold", OID_FLOAT8}, {"pinned", OID_INT4},         {"closing", OID_INT4},
+    {"clients", OID_INT4},        {"state", OID_TEXT},          {NULL, 0}};
 
 static void status_row(const struct status_figures *figures, struct buffer *out)
 {

@@ -22,7 +22,7 @@ struct show_column {
 };
 
 struct show_table {
-    const char *name; /* "POOLS" */
+    const char *name;                  /* "POOLS" */
     const struct show_column *columns; /* ends with a NULL name */
     /* Appends a DataRow for each row and returns how many. */
     int (*rows)(const struct proxy *proxy, struct buffer *out);

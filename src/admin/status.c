@@ -82,8 +82,9 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
     /* every reserved connection is free or in its own pool's use: none is missing */
     figures->is_healthy = figures->health < HEALTH_EXHAUSTED &&
                           figures->in_use + figures->available >=
-                              (figures->reserved < 1 ? 0 : figures->reserved - figures->closing -
-                                                               rules->counts[BACKEND_CONNECTING]);
+                              (figures->reserved < 1 ? 0
+                                                     : figures->reserved - figures->closing -
+                                                           rules->counts[BACKEND_CONNECTING]);
 }
 
 void status_total(const struct proxy *proxy, struct status_figures *total)
@@ -132,11 +133,10 @@ char *status_json(const struct proxy *proxy)
         json_array_append_new(pools, figures_json(&figures));
     }
     status_total(proxy, &figures);
-    json_t *root = json_pack(
-        "{s:s, s:s, s:f, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
-        status_health_name(figures.health), "uptime_seconds",
-        (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S, "pools", pools,
-        "total", figures_json(&figures));
+    json_t *root = json_pack("{s:s, s:s, s:f, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
+                             status_health_name(figures.health), "uptime_seconds",
+                             (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S,
+                             "pools", pools, "total", figures_json(&figures));
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");
@@ -160,8 +160,8 @@ char *status_text(const struct proxy *proxy)
 {
     struct status_figures figures;
     status_total(proxy, &figures);
-    char *text = memory_printf("pgreserve %s: %s\n", PGRESERVE_VERSION,
-                               status_health_name(figures.health));
+    char *text =
+        memory_printf("pgreserve %s: %s\n", PGRESERVE_VERSION, status_health_name(figures.health));
     for (size_t i = 0; i < proxy->pool_count; i++) {
         struct status_figures each;
         status_of_pool(proxy->pools[i], &each);

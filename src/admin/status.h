@@ -34,7 +34,8 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
 /* The sums over all pools; the worst health. */
 void status_total(const struct proxy *proxy, struct status_figures *figures);
 /* What a pool's numbers mean (contract 8). */
-enum health status_health(int in_use, int total_possible, int waiting, int living, bool login_failed);
+enum health status_health(int in_use, int total_possible, int waiting, int living,
+                          bool login_failed);
 const char *status_health_name(enum health health);
 /* The whole as JSON or as a text for people; free() it. */
 char *status_json(const struct proxy *proxy);

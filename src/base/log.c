@@ -84,7 +84,9 @@ static void emit(enum log_level level, const char *message)
     escape(text, sizeof(text), message);
     stamp(when, sizeof(when));
     if (is_json)
-        length = snprintf(line, sizeof(line), "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s\"}\n", when, names[level], text);
+        length =
+            snprintf(line, sizeof(line), "{\"time\":\"%s\",\"level\":\"%s\",\"message\":\"%s\"}\n",
+                     when, names[level], text);
     else if (is_journal)
         length = snprintf(line, sizeof(line), "<%d>%s\n", priorities[level], text);
     else

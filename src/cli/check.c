@@ -27,9 +27,12 @@ static PGconn *connect_upstream(const struct config_database *database)
     const char *keywords[40];
     const char *values[40];
     size_t count = 0;
-    const char *const own[][2] = {{"host", database->hosts},       {"hostaddr", database->hostaddrs},
-                                  {"port", database->ports},       {"dbname", database->dbname},
-                                  {"user", database->user},        {"password", database->password},
+    const char *const own[][2] = {{"host", database->hosts},
+                                  {"hostaddr", database->hostaddrs},
+                                  {"port", database->ports},
+                                  {"dbname", database->dbname},
+                                  {"user", database->user},
+                                  {"password", database->password},
                                   {"fallback_application_name", "pgreserve check"}};
     for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
         if (own[i][1]) {
@@ -64,7 +67,8 @@ int check_upstream(const struct config *config)
     long kept = ask(conn, "SELECT sum(setting::int) FROM pg_settings WHERE name IN "
                           "('superuser_reserved_connections', 'reserved_connections')");
     long role = ask(conn, "SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user");
-    long base = ask(conn, "SELECT datconnlimit FROM pg_database WHERE datname = current_database()");
+    long base =
+        ask(conn, "SELECT datconnlimit FROM pg_database WHERE datname = current_database()");
     long used = ask(conn, "SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = "
                           "'client backend'");
     PQfinish(conn);
@@ -73,9 +77,10 @@ int check_upstream(const struct config *config)
         return 1;
     }
     long largest = least(least(most - kept, role), base);
-    printf("max_connections %ld, kept for superusers and others %ld, role limit %ld, database limit "
-           "%ld, in use now %ld\n",
-           most, kept, role, base, used);
+    printf(
+        "max_connections %ld, kept for superusers and others %ld, role limit %ld, database limit "
+        "%ld, in use now %ld\n",
+        most, kept, role, base, used);
     printf("largest cap that can hold: %ld; total_connections: %d\n", largest,
            config->total_connections);
     if (config->total_connections > largest) {

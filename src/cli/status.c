@@ -108,12 +108,14 @@ static json_t *ask_console(const char *url)
 
 static void print_figures(const json_t *figures)
 {
-    static const char *const keys[] = {"in_use",  "available", "overflow", "total_possible",
-                                       "reserved", "waiting",  "pinned",   "closing", "clients"};
+    static const char *const keys[] = {"in_use",         "available", "overflow",
+                                       "total_possible", "reserved",  "waiting",
+                                       "pinned",         "closing",   "clients"};
     printf("%-14s %-10s", json_string_value(json_object_get(figures, "name")),
            json_string_value(json_object_get(figures, "state")));
     for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-        printf(" %s=%lld", keys[i], (long long)json_integer_value(json_object_get(figures, keys[i])));
+        printf(" %s=%lld", keys[i],
+               (long long)json_integer_value(json_object_get(figures, keys[i])));
     printf(" longest_wait=%.1fs longest_hold=%.1fs is_healthy=%s\n",
            json_number_value(json_object_get(figures, "longest_wait")),
            json_number_value(json_object_get(figures, "longest_hold")),
@@ -130,8 +132,7 @@ static void print_status(const json_t *status, bool as_json)
         free(text);
         return;
     }
-    json_array_foreach (json_object_get(status, "pools"), i, pool)
-        print_figures(pool);
+    json_array_foreach(json_object_get(status, "pools"), i, pool) print_figures(pool);
     print_figures(json_object_get(status, "total"));
 }
 
@@ -186,8 +187,7 @@ static bool find_target(struct target *target, const char *url, const char *file
 
 static int ask_once(const struct target *target, bool as_json)
 {
-    json_t *status =
-        target->url ? ask_console(target->url) : ask_http(target->host, target->port);
+    json_t *status = target->url ? ask_console(target->url) : ask_http(target->host, target->port);
     if (!status) {
         fprintf(stderr, "pgreserve: the daemon cannot be reached%s%s\n", target->host ? " at " : "",
                 target->host ? target->host : "");

@@ -29,7 +29,10 @@ static bool section_kind(const char *section, enum option_section *kind, const c
     static const struct {
         const char *title;
         enum option_section kind;
-    } plain[] = {{"pgreserve", OPTION_PGRESERVE}, {"admin", OPTION_ADMIN}, {"auth", OPTION_AUTH}, {"tls", OPTION_TLS}};
+    } plain[] = {{"pgreserve", OPTION_PGRESERVE},
+                 {"admin", OPTION_ADMIN},
+                 {"auth", OPTION_AUTH},
+                 {"tls", OPTION_TLS}};
     *name = NULL;
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++) {
         if (strcmp(section, plain[i].title) == 0) {
@@ -470,7 +473,8 @@ static void keep_one(struct config *next, const struct config *current, const ch
     char why[256];
     if (strcmp(now, text_in_force(next, section, option)) == 0)
         return;
-    char *line = memory_printf("%s in [%s] needs a restart; it stays %s", option->key, section, now);
+    char *line =
+        memory_printf("%s in [%s] needs a restart; it stays %s", option->key, section, now);
     reporter(arg, line);
     free(line);
     value_free(option, base);

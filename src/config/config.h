@@ -73,7 +73,8 @@ struct config_database {
     char *ports;
     char **keywords;
     char **values;
-    bool has_upstream; /* false: no url, dbname, user or password anywhere: nothing to connect to but libpq's defaults */
+    bool
+        has_upstream; /* false: no url, dbname, user or password anywhere: nothing to connect to but libpq's defaults */
     bool dbname_is_forced; /* true for a NAME section whose dbname (or url's dbname) is set */
 };
 
@@ -116,7 +117,7 @@ struct config {
     /* [pgreserve] */
     int total_connections;
     int max_clients;
-    int log_level; /* enum log_level of base/log.h */
+    int log_level;  /* enum log_level of base/log.h */
     int log_format; /* enum log_format_option */
     bool log_pool_events;
     int64_t shutdown_timeout_us;
@@ -134,7 +135,7 @@ struct config {
     bool admin_i_know_this_is_open;
 
     /* [auth] */
-    int auth_method; /* enum auth_method */
+    int auth_method;  /* enum auth_method */
     char *users_file; /* NULL: the upstream's own user and password */
 
     /* [tls], files are PEM; NULL when not given */

@@ -138,7 +138,8 @@ static bool is_same_place(const struct config_address *at, const char *host, con
     return strcmp(at->host, host) == 0;
 }
 
-static void check_list(const struct config_database *database, const struct config_address_list *list, struct reading *reading)
+static void check_list(const struct config_database *database,
+                       const struct config_address_list *list, struct reading *reading)
 {
     char *hosts = memory_strdup(database->hosts ? database->hosts : "localhost");
     char *ports = memory_strdup(database->ports ? database->ports : "5432");
@@ -182,7 +183,8 @@ static void check_doors(const struct config *config, struct reading *reading)
             for (size_t j = i; j < count; j++) {
                 for (size_t l = j == i ? k + 1 : 0; l < lists[j]->count; l++) {
                     if (is_same_door(&lists[i]->items[k], &lists[j]->items[l]))
-                        reading_error(reading, 0, "two listeners have the same address, port %u", lists[i]->items[k].port);
+                        reading_error(reading, 0, "two listeners have the same address, port %u",
+                                      lists[i]->items[k].port);
                 }
             }
         }

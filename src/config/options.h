@@ -4,8 +4,25 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-enum option_section { OPTION_PGRESERVE, OPTION_DATABASE, OPTION_POOL, OPTION_ADMIN, OPTION_AUTH, OPTION_TLS };
-enum option_type { OPTION_INT, OPTION_BOOL, OPTION_DURATION, OPTION_TEXT, OPTION_SECRET, OPTION_CHOICE, OPTION_ADDRESSES, OPTION_NAMES, OPTION_NETWORKS };
+enum option_section {
+    OPTION_PGRESERVE,
+    OPTION_DATABASE,
+    OPTION_POOL,
+    OPTION_ADMIN,
+    OPTION_AUTH,
+    OPTION_TLS
+};
+enum option_type {
+    OPTION_INT,
+    OPTION_BOOL,
+    OPTION_DURATION,
+    OPTION_TEXT,
+    OPTION_SECRET,
+    OPTION_CHOICE,
+    OPTION_ADDRESSES,
+    OPTION_NAMES,
+    OPTION_NETWORKS
+};
 struct option {
     enum option_section section;
     const char *key;

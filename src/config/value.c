@@ -28,7 +28,8 @@ static bool parse_duration(const char *text, int64_t *out_us)
     static const struct {
         const char *unit;
         double us;
-    } units[] = {{"us", 1}, {"ms", 1e3}, {"s", 1e6}, {"", 1e6}, {"min", 60e6}, {"h", 3600e6}, {"d", 86400e6}};
+    } units[] = {{"us", 1},     {"ms", 1e3},   {"s", 1e6},    {"", 1e6},
+                 {"min", 60e6}, {"h", 3600e6}, {"d", 86400e6}};
     char *end;
     if (!isdigit((unsigned char)*text) && *text != '.')
         return false;
@@ -170,23 +171,27 @@ static bool parse_choice(const struct option *option, const char *text, int *out
             return true;
         }
         if (used < why_bytes)
-            used += (size_t)snprintf(why + used, why_bytes - used, "%s %s", i ? "," : "", option->choices[i]);
+            used += (size_t)snprintf(why + used, why_bytes - used, "%s %s", i ? "," : "",
+                                     option->choices[i]);
     }
     return false;
 }
 
-static bool parse_int(const struct option *option, const char *text, int *out, char *why, size_t why_bytes)
+static bool parse_int(const struct option *option, const char *text, int *out, char *why,
+                      size_t why_bytes)
 {
     char *end;
     long number = strtol(text, &end, 10);
-    snprintf(why, why_bytes, "is not a number from %lld to %lld", (long long)option->min, (long long)option->max);
+    snprintf(why, why_bytes, "is not a number from %lld to %lld", (long long)option->min,
+             (long long)option->max);
     if (!*text || *end || number < option->min || number > option->max)
         return false;
     *out = (int)number;
     return true;
 }
 
-bool value_parse(const struct option *option, void *base, const char *text, char *why, size_t why_bytes)
+bool value_parse(const struct option *option, void *base, const char *text, char *why,
+                 size_t why_bytes)
 {
     void *field = (char *)base + option->offset;
     int64_t duration;
@@ -197,7 +202,10 @@ bool value_parse(const struct option *option, void *base, const char *text, char
         snprintf(why, why_bytes, "is neither on nor off");
         return parse_bool(text, field);
     case OPTION_DURATION:
-        snprintf(why, why_bytes, "is not a duration from 0 to %lld s: a number with ms, s, min, h, d, or bare seconds", (long long)option->max / 1000000);
+        snprintf(
+            why, why_bytes,
+            "is not a duration from 0 to %lld s: a number with ms, s, min, h, d, or bare seconds",
+            (long long)option->max / 1000000);
         if (!parse_duration(text, &duration) || duration > option->max)
             return false;
         *(int64_t *)field = duration;

@@ -39,8 +39,8 @@ static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *o
     unsigned char *chosen;
     (void)ssl;
     (void)arg;
-    if (SSL_select_next_proto(&chosen, out_bytes, ours, sizeof(ours) - 1, offered,
-                              offered_bytes) != OPENSSL_NPN_NEGOTIATED)
+    if (SSL_select_next_proto(&chosen, out_bytes, ours, sizeof(ours) - 1, offered, offered_bytes) !=
+        OPENSSL_NPN_NEGOTIATED)
         return SSL_TLSEXT_ERR_NOACK;
     *out = chosen;
     return SSL_TLSEXT_ERR_OK;
@@ -55,9 +55,10 @@ static void hash_certificate(struct tls_context *context)
     if (!certificate)
         return;
     OBJ_find_sigid_algs(X509_get_signature_nid(certificate), &digest_nid, NULL);
-    const EVP_MD *digest = digest_nid == NID_undef || digest_nid == NID_md5 || digest_nid == NID_sha1
-                               ? EVP_sha256()
-                               : EVP_get_digestbynid(digest_nid);
+    const EVP_MD *digest =
+        digest_nid == NID_undef || digest_nid == NID_md5 || digest_nid == NID_sha1
+            ? EVP_sha256()
+            : EVP_get_digestbynid(digest_nid);
     if (digest && X509_digest(certificate, digest, context->hash, &length) == 1)
         context->hash_bytes = length;
 }

@@ -107,8 +107,7 @@ struct workers *workers_new(struct event_base *base, int max_threads)
     STAILQ_INIT(&workers->finished);
     workers->max_threads = max_threads;
     workers->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    workers->event =
-        event_new(base, workers->event_fd, EV_READ | EV_PERSIST, on_finished, workers);
+    workers->event = event_new(base, workers->event_fd, EV_READ | EV_PERSIST, on_finished, workers);
     event_add(workers->event, NULL);
     return workers;
 }

@@ -40,7 +40,8 @@ static int decode(const char *text, size_t length, uint8_t *out, size_t room)
     for (size_t i = 0; i < length; i++) {
         bool is_padding = text[i] == '=' && i + 2 >= length;
         if (!is_padding && !strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                   "0123456789+/", text[i]))
+                                   "0123456789+/",
+                                   text[i]))
             return -1;
     }
     int got = EVP_DecodeBlock(buffer, (const unsigned char *)text, (int)length);

@@ -32,8 +32,8 @@ struct scram_verifier {
 bool scram_verifier_parse(struct scram_verifier *verifier, const char *text);
 /* Derives one from a plain password (PBKDF2; the password as bytes after SASLprep where it is valid UTF-8 that
  * needs it, else as it is, like PostgreSQL). */
-void scram_verifier_derive(struct scram_verifier *verifier, const char *password, const uint8_t *salt,
-                           size_t salt_bytes, int iterations);
+void scram_verifier_derive(struct scram_verifier *verifier, const char *password,
+                           const uint8_t *salt, size_t salt_bytes, int iterations);
 /* For an unknown user: the salt comes from HMAC(secret, name), so that it is the same every time. */
 void scram_verifier_mock(struct scram_verifier *verifier, const char *user,
                          const uint8_t secret[32]);
@@ -45,8 +45,8 @@ enum scram_result { SCRAM_CONTINUE, SCRAM_OK, SCRAM_FAILED, SCRAM_MALFORMED };
 /* One exchange; plain data, no pointers to free. */
 struct scram_exchange {
     struct scram_verifier verifier;
-    bool may_bind_channel;         /* TLS is on and the PLUS mechanism was offered */
-    bool is_plus;                  /* the client chose SCRAM-SHA-256-PLUS */
+    bool may_bind_channel; /* TLS is on and the PLUS mechanism was offered */
+    bool is_plus;          /* the client chose SCRAM-SHA-256-PLUS */
     uint8_t certificate_hash[64];
     size_t certificate_hash_bytes;
     char gs2_header[256]; /* as the client sent it, to compare with c= later */
@@ -58,11 +58,11 @@ struct scram_exchange {
 /* The client's first message (without the mechanism's name and length prefix).  `nonce` is
  * SCRAM_NONCE_BYTES random bytes.  On SCRAM_CONTINUE `reply` (SCRAM_MESSAGE_MAX bytes, zero-terminated) is the
  * server-first-message to send as AuthenticationSASLContinue.  On SCRAM_MALFORMED `reply` says what was wrong. */
-enum scram_result scram_first(struct scram_exchange *exchange, const uint8_t *message, size_t length,
-                              const uint8_t nonce[SCRAM_NONCE_BYTES], char *reply);
+enum scram_result scram_first(struct scram_exchange *exchange, const uint8_t *message,
+                              size_t length, const uint8_t nonce[SCRAM_NONCE_BYTES], char *reply);
 /* The client's final message.  On SCRAM_OK `reply` is the server-final-message (AuthenticationSASLFinal). */
-enum scram_result scram_final(struct scram_exchange *exchange, const uint8_t *message, size_t length,
-                              char *reply);
+enum scram_result scram_final(struct scram_exchange *exchange, const uint8_t *message,
+                              size_t length, char *reply);
 
 /* "md5" + hex(md5(hex(md5(password + user)) + salt)); `secret` is plain or "md5..." itself.  Compares in
  * constant time what the client sent (zero-terminated). */

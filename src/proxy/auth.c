@@ -197,10 +197,14 @@ static void enter_console(struct client *client)
     static const struct {
         const char *name;
         const char *value;
-    } parameters[] = {{"server_version", "15.0"},        {"client_encoding", "UTF8"},
-                      {"server_encoding", "UTF8"},       {"DateStyle", "ISO, MDY"},
-                      {"TimeZone", "UTC"},               {"integer_datetimes", "on"},
-                      {"standard_conforming_strings", "on"}, {"is_superuser", "on"}};
+    } parameters[] = {{"server_version", "15.0"},
+                      {"client_encoding", "UTF8"},
+                      {"server_encoding", "UTF8"},
+                      {"DateStyle", "ISO, MDY"},
+                      {"TimeZone", "UTC"},
+                      {"integer_datetimes", "on"},
+                      {"standard_conforming_strings", "on"},
+                      {"is_superuser", "on"}};
     struct buffer message = {0};
     for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
         build_parameter_status(&message, parameters[i].name, parameters[i].value);
@@ -261,8 +265,8 @@ static const char *secret_of(const struct client *client)
     const struct proxy *proxy = client->proxy;
     if (proxy->users)
         return users_find(proxy->users, client->startup.user);
-    const struct config_database *database = config_find_database(
-        proxy->config, client->pool ? client->startup.database : "*");
+    const struct config_database *database =
+        config_find_database(proxy->config, client->pool ? client->startup.database : "*");
     if (!database && proxy->config->database_count > 0)
         database = &proxy->config->databases[0];
     if (!database || !database->user || strcmp(database->user, client->startup.user) != 0)
@@ -325,8 +329,7 @@ void auth_ask_scram(struct client *client, const char *secret)
 static void check_certificate(struct client *client)
 {
     char name[256];
-    if (client->stream.ssl &&
-        tls_peer_common_name(client->stream.ssl, name, sizeof(name)) &&
+    if (client->stream.ssl && tls_peer_common_name(client->stream.ssl, name, sizeof(name)) &&
         strcmp(name, client->startup.user) == 0) {
         auth_succeeded(client);
         return;

@@ -497,8 +497,7 @@ static void on_stream(struct stream *stream, void *arg)
     client->proxy->now_us = clock_now_us();
     if (client->state == CLIENT_GONE)
         return;
-    if (client->state == CLIENT_CLOSING && !client->has_said_goodbye &&
-        stream_backlog(stream) == 0)
+    if (client->state == CLIENT_CLOSING && !client->has_said_goodbye && stream_backlog(stream) == 0)
         say_goodbye(client);
     if (client->state == CLIENT_GONE)
         return;

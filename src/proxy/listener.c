@@ -30,8 +30,9 @@ static void on_accept(evutil_socket_t fd, short what, void *arg);
 static void refuse(int fd, const char *message)
 {
     struct buffer answer = {0};
-    build_error(&answer, 'E',
-                &(struct error_fields){"FATAL", SQLSTATE_TOO_MANY_CONNECTIONS, message, NULL, NULL});
+    build_error(
+        &answer, 'E',
+        &(struct error_fields){"FATAL", SQLSTATE_TOO_MANY_CONNECTIONS, message, NULL, NULL});
     if (send(fd, buffer_bytes(&answer), buffer_length(&answer), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_debug("a refused client was gone already");
     buffer_free(&answer);
@@ -50,8 +51,7 @@ static void pause_accepting(struct proxy *proxy)
 
 static bool keeps_doors(const struct listener *listener)
 {
-    return !listener->pool ||
-           (listener->pool->config && listener->pool->config->reserved > 0);
+    return !listener->pool || (listener->pool->config && listener->pool->config->reserved > 0);
 }
 
 /* A new descriptor's number says how many are in use: the system gives the lowest free one. */
@@ -73,8 +73,8 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     for (;;) {
         struct sockaddr_storage address = {0};
         socklen_t length = sizeof(address);
-        int accepted = accept4(fd, (struct sockaddr *)&address, &length,
-                               SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int accepted =
+            accept4(fd, (struct sockaddr *)&address, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (accepted >= 0) {
             if (!keeps_doors(listener) && is_too_high(accepted))
                 refuse(accepted, "no more connections allowed (file descriptors are used up)");
@@ -170,8 +170,7 @@ static bool is_left_over(const struct sockaddr_un *address)
     return refused;
 }
 
-static bool open_unix(struct proxy *proxy, struct proxy_pool *pool,
-                      const struct config_address *at)
+static bool open_unix(struct proxy *proxy, struct proxy_pool *pool, const struct config_address *at)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char *path = memory_printf("%s/.s.PGSQL.%u", at->path, at->port);

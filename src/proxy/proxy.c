@@ -61,10 +61,9 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
 {
     struct proxy *proxy = pool->proxy;
     struct lane *lane;
-    const char *upstream =
-        database->dbname_is_forced && database->dbname ? database->dbname : name;
-    char *key = memory_printf("%s\n%s\n%s\n%s", pool->name, database->name, upstream,
-                              user ? user : "");
+    const char *upstream = database->dbname_is_forced && database->dbname ? database->dbname : name;
+    char *key =
+        memory_printf("%s\n%s\n%s\n%s", pool->name, database->name, upstream, user ? user : "");
     HASH_FIND_STR(proxy->lanes, key, lane);
     if (lane) {
         free(key);
@@ -298,9 +297,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 
 static void dismiss(struct client *client, bool at_once)
 {
-    bool is_at_work = client->state == CLIENT_LINKED && client->server &&
-                      (client->server->status != 'I' ||
-                       !outstanding_is_empty(&client->server->outstanding));
+    bool is_at_work =
+        client->state == CLIENT_LINKED && client->server &&
+        (client->server->status != 'I' || !outstanding_is_empty(&client->server->outstanding));
     if (!at_once && is_at_work)
         return;
     client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,

@@ -35,9 +35,9 @@
 #include "proto/sql.h"
 #include "proto/startup.h"
 
-#define PROXY_READ_BYTES 65536 /* one read */
-#define PROXY_HELD_MAX   65536 /* what may be kept of a message until it is complete */
-#define CANCEL_KEY_MAX   32
+#define PROXY_READ_BYTES   65536 /* one read */
+#define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
+#define CANCEL_KEY_MAX     32
 #define CLIENT_QUERY_BYTES 1025 /* what leak_warning shows, and a zero */
 
 struct proxy;
@@ -73,7 +73,7 @@ struct lane {
     char *database; /* the upstream's name of it */
     char *user;     /* NULL: libpq's default */
     char *password;
-    char *key; /* of the hash table */
+    char *key;                    /* of the hash table */
     struct parameter *parameters; /* as the last login reported them; NULL before the first */
     size_t parameter_count;
     char *error;         /* why the last login failed; NULL when it did not */
@@ -102,17 +102,17 @@ struct client {
     struct server *server; /* while LINKED (or LOGIN with a backend) */
     enum client_state state;
     struct stream stream;
-    struct buffer held;     /* bytes read and not yet dealt with */
-    uint32_t message_left;  /* of the message that is passing */
-    uint8_t text_phase;     /* what of it is statement text: enum in relay.c */
-    bool is_discarding;     /* the passing message is thrown away */
-    bool is_skipping;       /* after an error of ours: up to the next Sync */
-    bool must_skip_query;   /* the held message is the one that an error of ours answers */
+    struct buffer held;    /* bytes read and not yet dealt with */
+    uint32_t message_left; /* of the message that is passing */
+    uint8_t text_phase;    /* what of it is statement text: enum in relay.c */
+    bool is_discarding;    /* the passing message is thrown away */
+    bool is_skipping;      /* after an error of ours: up to the next Sync */
+    bool must_skip_query;  /* the held message is the one that an error of ours answers */
     bool is_unix;
-    bool may_read_later;    /* in proxy->later */
-    bool is_administrator;  /* console: may do everything, else only SHOW */
-    bool is_counted;        /* in its pool's number of clients */
-    bool has_asked_tls;     /* SSLRequest was answered */
+    bool may_read_later;   /* in proxy->later */
+    bool is_administrator; /* console: may do everything, else only SHOW */
+    bool is_counted;       /* in its pool's number of clients */
+    bool has_asked_tls;    /* SSLRequest was answered */
     bool has_asked_gss;
     bool has_unbound_parse; /* an unnamed statement that no Bind has used yet */
     bool is_new_link;       /* it has a backend and has sent nothing yet */
@@ -132,12 +132,12 @@ struct client {
     uint8_t auth_step;
     struct sockaddr_storage address;
     int64_t connected_wall_us;
-    int64_t since_us;      /* in its state */
-    int64_t request_us;    /* when it last began to want something */
-    int64_t linked_us;     /* since when it has its backend */
-    int64_t transaction_us; /* when its transaction's first message left */
-    int64_t answered_us;   /* its last ReadyForQuery */
-    char *query;            /* its last one's first bytes, for leak_warning */
+    int64_t since_us;         /* in its state */
+    int64_t request_us;       /* when it last began to want something */
+    int64_t linked_us;        /* since when it has its backend */
+    int64_t transaction_us;   /* when its transaction's first message left */
+    int64_t answered_us;      /* its last ReadyForQuery */
+    char *query;              /* its last one's first bytes, for leak_warning */
     const char *timeout_name; /* the timeout that cancelled its query, or NULL */
     int64_t timeout_us;
     void *console; /* the console's own state; freed by proxy->console_free */
@@ -168,12 +168,12 @@ struct server {
     bool said_fatal;        /* it sent a FATAL: the end is near */
     bool is_held_for_close; /* its socket is gone; counted until close_us */
     bool wants_cancel_again;
-    char status;            /* of its last ReadyForQuery: I, T, E */
-    char application_name[64]; /* in force on it; "" is unknown */
+    char status;                   /* of its last ReadyForQuery: I, T, E */
+    char application_name[64];     /* in force on it; "" is unknown */
     char own_application_name[64]; /* what it logged in with */
-    int cancels;            /* on their way */
+    int cancels;                   /* on their way */
     int pid;
-    int64_t deadline_us;    /* of its login, ping, cleaning; INT64_MAX none */
+    int64_t deadline_us; /* of its login, ping, cleaning; INT64_MAX none */
     int64_t connected_wall_us;
     int64_t request_us;
     const char *close_reason;
@@ -226,7 +226,7 @@ struct proxy {
     int64_t now_us;
     int64_t stop_us; /* when a graceful stop becomes an immediate one */
     int64_t started_wall_us;
-    uint8_t secret[32]; /* for mock SCRAM salts */
+    uint8_t secret[32];         /* for mock SCRAM salts */
     struct verifier *verifiers; /* SCRAM verifiers of plain passwords, derived once */
     /* the floor above: the admin console */
     void (*console_message)(struct client *client, uint8_t type, const uint8_t *body,

@@ -244,7 +244,8 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
         if (type == 'Q' || type == 'P')
-            keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES, message);
+            keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
+                       message);
         if (type == 'X' || longest_message(type) == 0) { /* the last thing that is read */
             forward_to_server(client, bytes + run, at - run);
             run = at;
@@ -386,9 +387,8 @@ static bool may_release(const struct server *server)
     const struct client *client = server->client;
     return client && server->status == 'I' && client->state == CLIENT_LINKED && client->pins == 0 &&
            outstanding_is_empty(&server->outstanding) && server->message_left == 0 &&
-           client->message_left == 0 && !server->outstanding.is_confused &&
-           !server->said_fatal && client->pool->config &&
-           client->pool->config->mode != POOL_MODE_SESSION;
+           client->message_left == 0 && !server->outstanding.is_confused && !server->said_fatal &&
+           client->pool->config && client->pool->config->mode != POOL_MODE_SESSION;
 }
 
 static void refuse_transaction_block(struct client *client)
@@ -417,13 +417,12 @@ static void after_messages(struct server *server, bool saw_ready, struct client 
         auth_settled(client, NULL, NULL);
         return;
     }
-    if (client->server == server && server->status != 'I' &&
-        client->pool->config && client->pool->config->mode == POOL_MODE_STATEMENT)
+    if (client->server == server && server->status != 'I' && client->pool->config &&
+        client->pool->config->mode == POOL_MODE_STATEMENT)
         refuse_transaction_block(client);
     else if (client->proxy->state != PROXY_RUNNING &&
-             (client->state == CLIENT_READY ||
-              (client->server == server && server->status == 'I' &&
-               outstanding_is_empty(&server->outstanding))))
+             (client->state == CLIENT_READY || (client->server == server && server->status == 'I' &&
+                                                outstanding_is_empty(&server->outstanding))))
         client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
                      "terminating connection due to administrator command", NULL, NULL);
 }

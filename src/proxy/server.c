@@ -22,14 +22,14 @@
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
 #define CLEANING_TIMEOUT_US   (10 * CLOCK_S)
-#define DEAD_NETWORK_GRACE_US (30 * CLOCK_S)   /* a server that cannot see us go may count on */
+#define DEAD_NETWORK_GRACE_US (30 * CLOCK_S) /* a server that cannot see us go may count on */
 
 void server_log_event(const struct server *server, const char *what, const char *why)
 {
     if (server->proxy->config->log_pool_events)
         log_info("%s pool=%s database=%s user=%s pid=%d%s%s", what, server->lane->pool->name,
-                 server->lane->database, server->lane->user ? server->lane->user : "",
-                 server->pid, why ? " reason=" : "", why ? why : "");
+                 server->lane->database, server->lane->user ? server->lane->user : "", server->pid,
+                 why ? " reason=" : "", why ? why : "");
 }
 
 static void bury_server(void *object)
@@ -289,8 +289,7 @@ void server_lost(struct server *server)
         tell_client(server);
     if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || server->cancels) {
         server->is_held_for_close = true; /* the server may not know yet */
-        server->deadline_us =
-            proxy->now_us + (server->cancels ? CLOCK_S : DEAD_NETWORK_GRACE_US);
+        server->deadline_us = proxy->now_us + (server->cancels ? CLOCK_S : DEAD_NETWORK_GRACE_US);
         return;
     }
     server_gone(server);

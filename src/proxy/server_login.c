@@ -19,9 +19,9 @@
 
 static bool says_full(const char *sqlstate, const char *message)
 {
-    static const char *const words[] = {"too many clients already", "remaining connection slots",
-                                        "too many connections", "EMAXCONN",
-                                        "MaxClientsInSessionMode", "max clients reached",
+    static const char *const words[] = {"too many clients already",    "remaining connection slots",
+                                        "too many connections",        "EMAXCONN",
+                                        "MaxClientsInSessionMode",     "max clients reached",
                                         "no more connections allowed", NULL};
     if (sqlstate && strcmp(sqlstate, SQLSTATE_TOO_MANY_CONNECTIONS) == 0)
         return true;
@@ -114,11 +114,21 @@ void server_login_failed(struct server *server, const char *message)
 
 static void note_parameters(struct server *server)
 {
-    static const char *const names[] = {
-        "server_version", "server_encoding", "client_encoding", "application_name",
-        "default_transaction_read_only", "in_hot_standby", "is_superuser",
-        "session_authorization", "DateStyle", "IntervalStyle", "TimeZone", "integer_datetimes",
-        "standard_conforming_strings", "scram_iterations", "search_path"};
+    static const char *const names[] = {"server_version",
+                                        "server_encoding",
+                                        "client_encoding",
+                                        "application_name",
+                                        "default_transaction_read_only",
+                                        "in_hot_standby",
+                                        "is_superuser",
+                                        "session_authorization",
+                                        "DateStyle",
+                                        "IntervalStyle",
+                                        "TimeZone",
+                                        "integer_datetimes",
+                                        "standard_conforming_strings",
+                                        "scram_iterations",
+                                        "search_path"};
     struct lane *lane = server->lane;
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);

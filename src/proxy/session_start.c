@@ -71,8 +71,7 @@ static bool within_limits(struct client *client)
         return refuse_limit(client, "max_clients", client->proxy->config->max_clients);
     if (pool->max_clients > 0 && client->pool->clients >= pool->max_clients)
         return refuse_limit(client, "max_clients of this pool", pool->max_clients);
-    if (pool->max_clients_per_user > 0 &&
-        count_clients(client, true) >= pool->max_clients_per_user)
+    if (pool->max_clients_per_user > 0 && count_clients(client, true) >= pool->max_clients_per_user)
         return refuse_limit(client, "max_clients_per_user", pool->max_clients_per_user);
     if (pool->max_clients_per_address > 0 && !client->is_unix &&
         count_clients(client, false) >= pool->max_clients_per_address)
@@ -83,9 +82,9 @@ static bool within_limits(struct client *client)
 bool session_may_use_pool(struct client *client)
 {
     const struct config_pool *pool = client->pool->config;
-    bool is_near = client->is_unix || config_networks_allow(
-                                          &pool->networks,
-                                          (const struct sockaddr *)&client->address);
+    bool is_near =
+        client->is_unix ||
+        config_networks_allow(&pool->networks, (const struct sockaddr *)&client->address);
     if (is_near && config_names_allow(&pool->users, client->startup.user))
         return true;
     char *text = memory_printf("user \"%s\" is not allowed on pool \"%s\"", client->startup.user,
@@ -120,8 +119,9 @@ static void start_console(struct client *client)
     }
     struct ucred peer = {0};
     socklen_t peer_bytes = sizeof(peer);
-    if (client->is_unix && getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer,
-                                      &peer_bytes) == 0 && peer.uid == getuid()) {
+    if (client->is_unix &&
+        getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) == 0 &&
+        peer.uid == getuid()) {
         client->is_administrator = true;
         auth_succeeded(client);
         return;
@@ -252,8 +252,8 @@ void auth_sweep(struct client *client)
     case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
         if (login_us > 0 && now_us - client->since_us > login_us)
-            client_fatal(client, SQLSTATE_QUERY_CANCELED,
-                         "canceling authentication due to timeout", NULL, NULL);
+            client_fatal(client, SQLSTATE_QUERY_CANCELED, "canceling authentication due to timeout",
+                         NULL, NULL);
         break;
     case CLIENT_LINKED:
         if (!pool || !client->server)

@@ -113,9 +113,13 @@ def start_proxy(postgres, request):
         finally:
             proxy.destroy()
     postgres.ensure_running()
-    if failed:
-        for pid in postgres.backend_pids():
-            postgres.terminate(pid)
+    try:
+        if not failed:
+            postgres.wait_for_backends(0)
+    except AssertionError as error:
+        problems.append(f"left at the server: {error}")
+    for pid in postgres.backend_pids():
+        postgres.terminate(pid)
     postgres.wait_for_backends(0)
     assert not problems, "\n".join(problems)
 

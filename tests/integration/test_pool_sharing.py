@@ -221,6 +221,8 @@ def test_killed_idle_connection_is_never_given_out(start_proxy, postgres, pre_pi
         for _ in range(20):
             for pid in postgres.backend_pids("datname = 'app'"):
                 postgres.terminate(pid)
+                # its last word is on the way when the server no longer lists it
+                wait_until(lambda: pid not in postgres.backend_pids(), "its end")
             assert client.query("SELECT 'alive'").value == "alive"
 
 

@@ -24,7 +24,7 @@ LEFTOVERS = {
     "search_path": ("SET search_path = pg_catalog", "SHOW search_path", "pg_catalog",
                     '"$user", public'),
     "set_config": ("SELECT set_config('work_mem', '78MB', false)", "SHOW work_mem", "78MB", "4MB"),
-    "custom setting": ("SET my.tenant = 'first'", "SELECT current_setting('my.tenant', true)",
+    "custom setting": ("SET my.tenant = 'first'", "SELECT NULLIF(current_setting('my.tenant', true), '')",
                        "first", None),
     "set role": ("SET ROLE pg_monitor", "SELECT current_user", "pg_monitor", "proxy"),
     "read only": ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
