@@ -40,7 +40,8 @@ uint8_t *buffer_reserve(struct buffer *buffer, size_t length)
     }
     if (buffer->capacity - buffer->end >= length)
         return buffer->data + buffer->end;
-    if (buffer->capacity - waiting >= length && buffer->start >= buffer->capacity / 2) {
+    if (buffer->data && buffer->capacity - waiting >= length &&
+        buffer->start >= buffer->capacity / 2) {
         memmove(buffer->data, buffer->data + buffer->start, waiting);
     } else {
         /* doubled even when the bytes would fit: moving a nearly full block for every few bytes is slow */

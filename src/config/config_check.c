@@ -145,12 +145,13 @@ static void check_list(const struct config_database *database,
     char *ports = memory_strdup(database->ports ? database->ports : "5432");
     char *host_at = hosts;
     char *port_at = ports;
-    char *port = NULL;
+    const char *port = "5432"; /* one port is every host's */
     for (char *host; (host = strsep(&host_at, ","));) {
-        char *next = strsep(&port_at, ",");
-        port = next && *next ? next : (port ? port : ports);
+        const char *next = strsep(&port_at, ",");
+        if (next && *next)
+            port = next;
         for (size_t i = 0; i < list->count; i++) {
-            if (is_same_place(&list->items[i], *host ? host : "localhost", *port ? port : "5432"))
+            if (is_same_place(&list->items[i], *host ? host : "localhost", port))
                 reading_error(reading, line_of(reading, "database:*", "url"),
                               "the upstream of [database:%s] is pgreserve's own listener (%s port "
                               "%s): it would connect to itself",

@@ -1,9 +1,14 @@
+/*
+ * options.h - the one table of settings: what the parser, SHOW CONFIG, the help and the checks walk (contract 4).
+ */
 #ifndef CONFIG_OPTIONS_H
 #define CONFIG_OPTIONS_H
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
 enum option_section {
     OPTION_PGRESERVE,
     OPTION_DATABASE,
@@ -12,31 +17,38 @@ enum option_section {
     OPTION_AUTH,
     OPTION_TLS
 };
+
 enum option_type {
-    OPTION_INT,
-    OPTION_BOOL,
-    OPTION_DURATION,
-    OPTION_TEXT,
-    OPTION_SECRET,
-    OPTION_CHOICE,
-    OPTION_ADDRESSES,
-    OPTION_NAMES,
-    OPTION_NETWORKS
+    OPTION_INT,       /* int */
+    OPTION_BOOL,      /* bool */
+    OPTION_DURATION,  /* int64_t, microseconds */
+    OPTION_TEXT,      /* char *, NULL when empty */
+    OPTION_SECRET,    /* the same, never shown */
+    OPTION_CHOICE,    /* int or enum: the index into `choices` */
+    OPTION_ADDRESSES, /* struct config_address_list */
+    OPTION_NAMES,     /* struct config_names */
+    OPTION_NETWORKS   /* struct config_networks */
 };
+
 struct option {
     enum option_section section;
     const char *key;
     enum option_type type;
-    size_t offset;
-    const char *def;
-    int64_t min;
-    int64_t max;
-    const char *const *choices;
-    bool is_changeable;
+    size_t offset;   /* of its field in struct config, or struct config_pool for a pool's */
+    const char *def; /* as it would stand in the file */
+    int64_t min;     /* of a number */
+    int64_t max;     /* of a number, or a duration in microseconds */
+    const char *const *choices; /* NULL-terminated; of a choice */
+    bool is_changeable;         /* by a reload */
     const char *help;
 };
+
 extern const struct option options[];
 extern const size_t option_count;
+
+/* NULL when the section has no such key. */
 const struct option *option_find(enum option_section section, const char *key);
+/* Every key with its default and its line of help, by sections. */
 void options_print_help(FILE *out);
+
 #endif

@@ -47,6 +47,13 @@ bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ss
                  stream_callback callback, void *arg);
 /* Reads up to `size` bytes: their count, STREAM_AGAIN or STREAM_END. */
 ssize_t stream_read(struct stream *stream, void *bytes, size_t size);
+/* After a read that emptied the socket: have it read once more.  A reset that came in one event with the last bytes shows
+ * only so (the kernel's EPOLLERR reaches us as readable, and no edge follows).  Who awaits no answer from us
+ * needs it; the others are found out when the answer is written. */
+static inline void stream_look_again(struct stream *stream)
+{
+    stream->may_read = !stream->is_broken;
+}
 /* Writes now what can be written, keeps the rest.  False when the stream is broken. */
 bool stream_write(struct stream *stream, const void *bytes, size_t size);
 /* Keeps the bytes, to leave in the same write as the next ones. */

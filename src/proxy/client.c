@@ -480,6 +480,8 @@ void client_pump(struct client *client)
             buffer_append(&client->held, proxy->client_bytes + taken, length - taken);
             take_held(client);
         }
+        if (relay_awaits_more(client))
+            stream_look_again(&client->stream);
     }
     if (client->waiter.lane)
         proxy_run_pool(client->pool);

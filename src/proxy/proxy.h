@@ -104,6 +104,7 @@ struct client {
     struct stream stream;
     struct buffer held;    /* bytes read and not yet dealt with */
     uint32_t message_left; /* of the message that is passing */
+    uint8_t last_type;     /* of the last message that went to the server */
     uint8_t text_phase;    /* what of it is statement text: enum in relay.c */
     bool is_discarding;    /* the passing message is thrown away */
     bool is_skipping;      /* after an error of ours: up to the next Sync */
@@ -339,6 +340,8 @@ void auth_sweep(struct client *client);
 
 /* Deals with a client's bytes; returns how many it took.  The rest must be kept. */
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length);
+/* Whether the client is in the middle of something: no answer is due before it has sent more. */
+bool relay_awaits_more(const struct client *client);
 /* Reads from the server and passes on, as far as the client takes it. */
 void relay_server_pump(struct server *server);
 /* Puts the client's settings in force on its new backend, ahead of its first message. */

@@ -172,6 +172,7 @@ static enum verdict judge_message(struct client *client, uint8_t type)
         client->request_us = client->proxy->now_us;
     if (server->outstanding.count == 0 && server->status == 'I')
         client->transaction_us = client->proxy->now_us;
+    client->last_type = type;
     outstanding_sent(&server->outstanding, type);
     note_unnamed(client, type);
     begin_text(client, type);
@@ -269,6 +270,13 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
     if (!client->is_discarding)
         forward_to_server(client, bytes + run, at - run);
     return at;
+}
+
+bool relay_awaits_more(const struct client *client)
+{
+    return client->state == CLIENT_LINKED &&
+           (client->message_left > 0 || buffer_length(&client->held) > 0 ||
+            (client->last_type != 'Q' && client->last_type != 'S'));
 }
 
 /* ---- what the client's session differs in from the backend's ---- */
@@ -509,6 +517,8 @@ void relay_server_pump(struct server *server)
             buffer_append(&server->held, bytes + taken, length - taken);
         if (!server->client && outstanding_is_empty(&server->outstanding))
             server_settled(server);
+        if (server->said_fatal || !outstanding_is_empty(&server->outstanding))
+            stream_look_again(&server->stream);
         if (server->backend.state == BACKEND_CLOSING && !server->stream.may_read)
             break;
     }

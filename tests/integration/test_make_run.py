@@ -21,6 +21,11 @@ PORTS = (6432, 6433, 6434, 6435)
 UPSTREAM_VARIABLES = ("SUPABASE_URL", "POSTGRES_", "DB_", "PG")
 
 
+def hear_ctrl_c():
+    """What runs in a shell's background, these tests perhaps among it, ignores SIGINT and hands that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.fixture
 def demo(tmp_path):
     """The script as a shell would start it: in a process group of its own, which Ctrl-C then reaches."""
@@ -33,7 +38,8 @@ def demo(tmp_path):
     output_path = tmp_path / "output"
     with open(output_path, "w") as output:
         process = subprocess.Popen([SCRIPT, binary_path()], start_new_session=True, env=environment,
-                                   stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+                                   stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                                   preexec_fn=hear_ctrl_c)
     process.output = output_path.read_text
     yield process
     if process.poll() is None:
