@@ -5,7 +5,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -36,15 +35,15 @@ int hash_password_command(void)
 {
     char password[1024];
     char text[256];
-    uint8_t salt[16];
     struct scram_verifier verifier;
     if (!read_line(password, sizeof(password))) {
         fprintf(stderr, "pgreserve: no password on stdin\n");
         return 1;
     }
-    if (getrandom(salt, sizeof(salt), 0) != (ssize_t)sizeof(salt))
+    if (!scram_verifier_of_password(&verifier, password)) {
+        fprintf(stderr, "pgreserve: no random bytes\n");
         return 1;
-    scram_verifier_derive(&verifier, password, salt, sizeof(salt), SCRAM_ITERATIONS);
+    }
     explicit_bzero(password, sizeof(password));
     scram_verifier_format(&verifier, text, sizeof(text));
     puts(text);

@@ -3,8 +3,8 @@
  *
  * The arithmetic is OpenSSL's (HMAC, PBKDF2, SHA-256, base64, constant-time compare); here are the messages.  Each
  * attribute is taken in the order that RFC 5802 prescribes, every length is checked, and anything unexpected is
- * malformed.  The user name in the message is ignored: the start-up packet's counts, as in PostgreSQL.  Passwords
- * are taken as bytes: SASLprep changes nothing in ASCII, and PostgreSQL falls back to bytes where it cannot apply.
+ * malformed.  The user name in the message is ignored: the start-up packet's counts, as in PostgreSQL. 
+ * SASLprep, which changes nothing in ASCII, is libpq's.
  */
 #include "proto/scram.h"
 
@@ -12,9 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libpq-fe.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/rand.h>
 #include <openssl/sha.h>
 
 #define KEY SCRAM_KEY_BYTES
@@ -102,6 +104,31 @@ void scram_verifier_derive(struct scram_verifier *verifier, const char *password
     *verifier = (struct scram_verifier){.iterations = iterations, .salt_bytes = salt_bytes};
     memcpy(verifier->salt, salt, salt_bytes);
     keys_of(password, salt, salt_bytes, iterations, verifier->stored_key, verifier->server_key);
+}
+
+/* Other than ASCII: libpq prepares such passwords on the client's side, so the same code does it here.  Nothing is connected:
+ * the function wants a PGconn for its error messages. */
+static bool prepare_and_derive(struct scram_verifier *verifier, const char *password)
+{
+    PGconn *conn = PQconnectStart("hostaddr=none");
+    char *text = PQencryptPasswordConn(conn, password, "", "scram-sha-256");
+    bool ok = text && scram_verifier_parse(verifier, text);
+    PQfreemem(text);
+    PQfinish(conn);
+    return ok;
+}
+
+bool scram_verifier_of_password(struct scram_verifier *verifier, const char *password)
+{
+    uint8_t salt[16];
+    for (const char *at = password; *at; at++) {
+        if ((unsigned char)*at >= 0x80)
+            return prepare_and_derive(verifier, password);
+    }
+    if (RAND_bytes(salt, sizeof(salt)) != 1)
+        return false;
+    scram_verifier_derive(verifier, password, salt, sizeof(salt), SCRAM_ITERATIONS);
+    return true;
 }
 
 void scram_verifier_mock(struct scram_verifier *verifier, const char *user,
@@ -303,7 +330,7 @@ static void md5_hex(const void *a, size_t a_bytes, const void *b, size_t b_bytes
         snprintf(out + 2 * i, 3, "%02x", digest[i]);
 }
 
-static bool is_md5_secret(const char *secret)
+bool md5_is_secret(const char *secret)
 {
     return strncmp(secret, "md5", 3) == 0 && strlen(secret) == 35 &&
            strspn(secret + 3, "0123456789abcdef") == 32;
@@ -314,7 +341,7 @@ bool md5_password_matches(const char *secret, const char *user, const uint8_t sa
 {
     char inner[33];
     char outer[33];
-    if (is_md5_secret(secret))
+    if (md5_is_secret(secret))
         memcpy(inner, secret + 3, 33);
     else
         md5_hex(secret, strlen(secret), user, strlen(user), inner);
@@ -333,7 +360,7 @@ bool password_matches_secret(const char *secret, const char *user, const char *p
         keys_of(password, verifier.salt, verifier.salt_bytes, verifier.iterations, stored, server);
         return CRYPTO_memcmp(stored, verifier.stored_key, KEY) == 0;
     }
-    if (is_md5_secret(secret)) {
+    if (md5_is_secret(secret)) {
         md5_hex(password, strlen(password), user, strlen(user), hex);
         return CRYPTO_memcmp(hex, secret + 3, 32) == 0;
     }

@@ -30,8 +30,10 @@ struct scram_verifier {
 
 /* "SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>"; false when it is not one. */
 bool scram_verifier_parse(struct scram_verifier *verifier, const char *text);
-/* Derives one from a plain password (PBKDF2; the password as bytes after SASLprep where it is valid UTF-8 that
- * needs it, else as it is, like PostgreSQL). */
+/* Derives one from a plain password with a random salt, the password after SASLprep (RFC 4013) where that applies and
+ * as bytes elsewhere, like PostgreSQL.  Takes milliseconds.  False when there are no random bytes. */
+bool scram_verifier_of_password(struct scram_verifier *verifier, const char *password);
+/* The arithmetic alone (PBKDF2), the password as the bytes that it is; `salt_bytes` up to SCRAM_SALT_MAX_BYTES. */
 void scram_verifier_derive(struct scram_verifier *verifier, const char *password,
                            const uint8_t *salt, size_t salt_bytes, int iterations);
 /* For an unknown user: the salt comes from HMAC(secret, name), so that it is the same every time. */
@@ -68,6 +70,8 @@ enum scram_result scram_final(struct scram_exchange *exchange, const uint8_t *me
  * constant time what the client sent (zero-terminated). */
 bool md5_password_matches(const char *secret, const char *user, const uint8_t salt[4],
                           const char *response);
+/* "md5" and 32 hex digits. */
+bool md5_is_secret(const char *secret);
 /* True when the plain password gives this secret, whatever its form (plain, md5, SCRAM verifier). */
 bool password_matches_secret(const char *secret, const char *user, const char *password);
 

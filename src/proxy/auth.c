@@ -234,7 +234,7 @@ void auth_succeeded(struct client *client)
     if (!password && proxy->users) {
         password = users_find(proxy->users, user);
         if (password &&
-            (strncmp(password, "md5", 3) == 0 || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
+            (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
     client->lane = proxy_lane(client->pool, database, client->startup.database, user, password);
@@ -278,15 +278,14 @@ static void derive_verifier(struct client *client, const char *secret,
                             struct scram_verifier *verifier)
 {
     struct proxy *proxy = client->proxy;
-    uint8_t salt[16];
     struct verifier *known;
     char *key = memory_printf("%s\n%s", client->startup.user, secret);
     HASH_FIND_STR(proxy->verifiers, key, known);
     if (!known) {
         known = memory_alloc(sizeof(*known));
         known->key = memory_strdup(key);
-        fill_random(salt, sizeof(salt));
-        scram_verifier_derive(&known->verifier, secret, salt, sizeof(salt), SCRAM_ITERATIONS);
+        if (!scram_verifier_of_password(&known->verifier, secret))
+            scram_verifier_mock(&known->verifier, client->startup.user, proxy->secret);
         HASH_ADD_KEYPTR(hh, proxy->verifiers, known->key, strlen(known->key), known);
     }
     *verifier = known->verifier;
@@ -310,7 +309,7 @@ void auth_ask_scram(struct client *client, const char *secret)
     static const char both[] = "SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0";
     struct scram_exchange *exchange = memory_alloc(sizeof(*exchange));
     client->scram = exchange;
-    if (!secret || strncmp(secret, "md5", 3) == 0)
+    if (!secret || md5_is_secret(secret))
         scram_verifier_mock(&exchange->verifier, client->startup.user, client->proxy->secret);
     else if (!scram_verifier_parse(&exchange->verifier, secret))
         derive_verifier(client, secret, &exchange->verifier);

@@ -316,6 +316,27 @@ static void what_is_no_verifier_is_a_plain_password(void **state)
     }
 }
 
+static void passwords_are_prepared_as_clients_prepare_them(void **state)
+{
+    (void)state;
+    /* U+FB01, the ligature, becomes "fi", and a no-break space becomes a space (RFC 4013); libpq sends those. */
+    assert_true(scram_verifier_of_password(&exchange.verifier, "con\xef\xac\x81g\xc2\xa0rc"));
+    assert_int_equal(log_in("config rc"), SCRAM_OK);
+    assert_true(scram_verifier_of_password(&exchange.verifier, "not \xff UTF-8"));
+    assert_int_equal(log_in("not \xff UTF-8"), SCRAM_OK);
+    assert_true(scram_verifier_of_password(&exchange.verifier, "plain"));
+    assert_int_equal(log_in("plain"), SCRAM_OK);
+}
+
+static void only_a_hash_is_an_md5_secret(void **state)
+{
+    (void)state;
+    assert_true(md5_is_secret("md59d792a3a8853c2411afb9163d088c036"));
+    assert_false(md5_is_secret("md5"));
+    assert_false(md5_is_secret("md5cracker"));
+    assert_false(md5_is_secret("md59d792a3a8853c2411afb9163d088c03g"));
+}
+
 static void md5_is_postgresqls(void **state)
 {
     (void)state;
@@ -379,6 +400,8 @@ int main(void)
         TEST(a_mock_user_looks_like_any_other_and_never_matches),
         TEST(a_verifier_survives_its_text),
         TEST(what_is_no_verifier_is_a_plain_password),
+        TEST(passwords_are_prepared_as_clients_prepare_them),
+        TEST(only_a_hash_is_an_md5_secret),
         TEST(md5_is_postgresqls),
         TEST(a_plain_password_is_compared_with_any_secret),
     };
