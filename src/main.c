@@ -70,7 +70,6 @@ static int run_command(const char *file)
     struct event_base *base = new_base();
     struct proxy *proxy = proxy_new(config, base);
     console_install(proxy);
-    proxy->stopping = http_stop;
     int status = 1;
     if (proxy_start(proxy) && http_start(proxy)) {
         event_base_dispatch(base);

@@ -275,6 +275,8 @@ void pool_wait(struct pool_waiter *waiter, struct pool_lane *lane, int64_t now_u
     waiter->since_us = now_us;
     waiter->deadline_us = deadline(lane->pool, now_us);
     waiter->is_noticed = false;
+    if (!lane->pool->unnoticed)
+        lane->pool->unnoticed = waiter;
     TAILQ_INSERT_TAIL(&lane->waiters, waiter, lane_link);
     TAILQ_INSERT_TAIL(&lane->pool->waiters, waiter, pool_link);
     lane->waiting++;
@@ -284,23 +286,14 @@ void pool_wait(struct pool_waiter *waiter, struct pool_lane *lane, int64_t now_u
 void pool_wait_end(struct pool_waiter *waiter)
 {
     struct pool_lane *lane = waiter->lane;
+    if (waiter == lane->pool->unnoticed)
+        lane->pool->unnoticed = TAILQ_NEXT(waiter, pool_link);
+    lane->pool->noticed -= waiter->is_noticed;
     TAILQ_REMOVE(&lane->waiters, waiter, lane_link);
     TAILQ_REMOVE(&lane->pool->waiters, waiter, pool_link);
     lane->waiting--;
     lane->pool->waiting--;
     waiter->lane = NULL;
-}
-
-int pool_waiters_before(const struct pool_waiter *waiter)
-{
-    int before = 0;
-    const struct pool_waiter *other;
-    TAILQ_FOREACH (other, &waiter->lane->pool->waiters, pool_link) {
-        if (other == waiter)
-            break;
-        before++;
-    }
-    return before;
 }
 
 int pool_lane_living(const struct pool_lane *lane)
@@ -341,21 +334,21 @@ static bool serve_from_idle(struct pool_lane *lane, int64_t now_us, struct pool_
     TAILQ_FOREACH (backend, &lane->backends[BACKEND_IDLE], link) {
         const char *reason = reason_to_replace(backend, now_us);
         if (reason) {
-            *action = (struct pool_action){POOL_CLOSE, lane, backend, NULL, reason};
+            *action = (struct pool_action){POOL_CLOSE, lane, backend, NULL, reason, 0};
             pool_backend_move(backend, BACKEND_CLOSING, now_us);
             return true;
         }
         if (is_known_alive(backend, now_us)) {
             pool_backend_move(backend, BACKEND_BUSY, now_us);
             *action =
-                (struct pool_action){POOL_GRANT, lane, backend, take_first_waiter(lane), NULL};
+                (struct pool_action){POOL_GRANT, lane, backend, take_first_waiter(lane), NULL, 0};
             return true;
         }
     }
     backend = TAILQ_FIRST(&lane->backends[BACKEND_IDLE]);
     if (!backend || lane->counts[BACKEND_CHECKING] >= lane->waiting)
         return false; /* enough pings are on their way */
-    *action = (struct pool_action){POOL_PING, lane, backend, NULL, NULL};
+    *action = (struct pool_action){POOL_PING, lane, backend, NULL, NULL, 0};
     pool_backend_move(backend, BACKEND_CHECKING, now_us);
     return true;
 }
@@ -497,23 +490,21 @@ static bool sweep_backend(struct pool_backend *backend, int64_t now_us, struct p
     return is_due;
 }
 
+/* Notices are given in the order of the queue, so that whoever is before the next one has had his. */
 static bool notice_is_due(struct pool *pool, int64_t now_us, struct pool_action *action)
 {
-    struct pool_waiter *waiter;
-    if (pool->settings.wait_notice_us <= 0)
+    struct pool_waiter *waiter = pool->unnoticed;
+    if (!waiter || pool->settings.wait_notice_us <= 0 ||
+        now_us - waiter->since_us < pool->settings.wait_notice_us)
         return false;
-    TAILQ_FOREACH (waiter, &pool->waiters, pool_link) {
-        if (now_us - waiter->since_us < pool->settings.wait_notice_us)
-            return false; /* all behind it came later */
-        if (waiter->is_noticed)
-            continue;
-        waiter->is_noticed = true;
-        action->kind = POOL_NOTICE;
-        action->lane = waiter->lane;
-        action->waiter = waiter;
-        return true;
-    }
-    return false;
+    action->kind = POOL_NOTICE;
+    action->lane = waiter->lane;
+    action->waiter = waiter;
+    action->before = pool->noticed;
+    waiter->is_noticed = true;
+    pool->noticed++;
+    pool->unnoticed = TAILQ_NEXT(waiter, pool_link);
+    return true;
 }
 
 struct pool_action pool_sweep(struct pool *pool, int64_t now_us)

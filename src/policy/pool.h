@@ -92,6 +92,8 @@ struct pool {
     struct pool_lane *primary; /* kept filled to `size` when prefill is on; may be NULL */
     struct pool_waiter_list waiters;
     int waiting;
+    struct pool_waiter *unnoticed; /* the first that has not had its notice; NULL: none */
+    int noticed;                   /* how many waiters have had it */
     int counts[BACKEND_STATE_COUNT];
     bool is_paused;   /* grants nothing */
     bool is_stopping; /* opens nothing */
@@ -114,6 +116,7 @@ struct pool_action {
     struct pool_backend *backend;
     struct pool_waiter *waiter;
     const char *reason; /* of a close */
+    int before;         /* of a notice: how many wait before the waiter */
 };
 
 void pool_init(struct pool *pool, struct budget *budget, size_t budget_index,
@@ -144,8 +147,6 @@ void pool_backend_remove(struct pool_backend *backend);
 struct pool_backend *pool_acquire(struct pool_lane *lane, int64_t now_us);
 void pool_wait(struct pool_waiter *waiter, struct pool_lane *lane, int64_t now_us);
 void pool_wait_end(struct pool_waiter *waiter);
-/* How many stand before it in its pool's queue. */
-int pool_waiters_before(const struct pool_waiter *waiter);
 
 /* What to do next because of waiters and free places.  Call until POOL_NOTHING after anything has changed. */
 struct pool_action pool_next(struct pool *pool, int64_t now_us);

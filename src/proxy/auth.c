@@ -233,8 +233,7 @@ void auth_succeeded(struct client *client)
     const char *password = database->password;
     if (!password && proxy->users) {
         password = users_find(proxy->users, user);
-        if (password &&
-            (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
+        if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
     client->lane = proxy_lane(client->pool, database, client->startup.database, user, password);

@@ -195,12 +195,6 @@ void client_fatal(struct client *client, const char *sqlstate, const char *messa
     client_close(client);
 }
 
-void client_notice(struct client *client, const char *message)
-{
-    send_error(client, 'N',
-               &(struct error_fields){"NOTICE", SQLSTATE_SUCCESS, message, NULL, NULL});
-}
-
 /* The message at the head of `held` is answered by the error: a Query is thrown away alone, an extended message with
  * all that follows up to its Sync (protocol 55.2.3). */
 void client_error(struct client *client, const char *sqlstate, const char *message,
@@ -297,29 +291,57 @@ static bool is_fatal_here(const struct client *client)
 static const struct client *longest_holder(const struct proxy_pool *pool)
 {
     const struct client *longest = NULL;
-    const struct client *client;
-    TAILQ_FOREACH (client, &pool->proxy->clients, link) {
-        if (client->pool == pool && client->server &&
-            (!longest || client->linked_us < longest->linked_us))
-            longest = client;
+    const struct server *server;
+    TAILQ_FOREACH (server, &pool->proxy->servers, link) {
+        if (server->client && server->client->pool == pool &&
+            (!longest || server->client->linked_us < longest->linked_us))
+            longest = server->client;
     }
     return longest;
 }
 
-static char *describe_holders(const struct proxy_pool *pool, int waiting)
+static int connections_in_use(const struct proxy_pool *pool)
+{
+    return pool->pool.counts[BACKEND_BUSY] + pool->pool.counts[BACKEND_CLEANING];
+}
+
+/* Whom to ask to let go; "" when nobody holds any.  free() it. */
+static char *describe_longest_holder(const struct proxy_pool *pool)
 {
     const struct client *longest = longest_holder(pool);
-    int in_use = pool->pool.counts[BACKEND_BUSY] + pool->pool.counts[BACKEND_CLEANING];
     char address[INET6_ADDRSTRLEN];
     int port;
     if (!longest)
-        return memory_printf("%d connections in use, %d clients waiting.", in_use, waiting);
+        return memory_strdup("");
     client_address_text(longest, address, sizeof(address), &port);
-    return memory_printf("%d connections in use, %d clients waiting; held longest by user \"%s\" "
-                         "from %s:%d, application \"%s\", for %.1f s.",
-                         in_use, waiting, longest->startup.user, address, port,
-                         longest->application_name,
+    return memory_printf("held longest by user \"%s\" from %s:%d, application \"%s\", for %.1f s",
+                         longest->startup.user, address, port, longest->application_name,
                          (double)(pool->proxy->now_us - longest->linked_us) / (double)CLOCK_S);
+}
+
+void client_wait_notice(struct client *client, int before)
+{
+    const struct proxy_pool *pool = client->pool;
+    if (client->state != CLIENT_WAITING)
+        return; /* during the login drivers do not expect it */
+    char *message = memory_printf("still waiting for a connection of pool \"%s\": %d in use, "
+                                  "%d clients waiting before you",
+                                  pool->name, connections_in_use(pool), before);
+    char *holder = describe_longest_holder(pool);
+    send_error(
+        client, 'N',
+        &(struct error_fields){"NOTICE", SQLSTATE_SUCCESS, message, *holder ? holder : NULL, NULL});
+    free(message);
+    free(holder);
+}
+
+static char *describe_holders(const struct proxy_pool *pool, int waiting)
+{
+    char *holder = describe_longest_holder(pool);
+    char *text = memory_printf("%d connections in use, %d clients waiting%s%s.",
+                               connections_in_use(pool), waiting, *holder ? "; " : "", holder);
+    free(holder);
+    return text;
 }
 
 void client_wait_timed_out(struct client *client)

@@ -126,18 +126,6 @@ static void sweep_lanes(struct proxy *proxy)
 
 /* ---- doing what the rules say ---- */
 
-static void notify_waiter(struct client *client)
-{
-    const struct proxy_pool *pool = client->pool;
-    char *text = memory_printf(
-        "still waiting for a connection of pool \"%s\": %d in use, %d clients waiting before you",
-        pool->name, pool->pool.counts[BACKEND_BUSY] + pool->pool.counts[BACKEND_CLEANING],
-        pool_waiters_before(&client->waiter));
-    if (client->state == CLIENT_WAITING)
-        client_notice(client, text);
-    free(text);
-}
-
 static void perform(const struct pool_action *action)
 {
     struct server *server = (struct server *)action->backend;
@@ -159,7 +147,7 @@ static void perform(const struct pool_action *action)
         client_wait_timed_out(client);
         break;
     case POOL_NOTICE:
-        notify_waiter(client);
+        client_wait_notice(client, action->before);
         break;
     case POOL_NOTHING:
         break;

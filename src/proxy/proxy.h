@@ -233,7 +233,6 @@ struct proxy {
     void (*console_message)(struct client *client, uint8_t type, const uint8_t *body,
                             size_t length);
     void (*console_free)(struct client *client);
-    void (*stopping)(struct proxy *proxy); /* closes the HTTP listener */
     void *http;
     bool was_reloaded;
     uint8_t client_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
@@ -294,7 +293,8 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
 /* A FATAL: sent, and the connection closed when it is out. */
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint);
-void client_notice(struct client *client, const char *message);
+/* Tells a client that has waited long how many are `before` it and who holds longest (contract 4, wait_notice). */
+void client_wait_notice(struct client *client, int before);
 /* Closes when what waits in its stream is out; its backend is cleaned for others. */
 void client_close(struct client *client);
 /* Ends what takes too long to close. */

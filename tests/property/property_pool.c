@@ -139,6 +139,18 @@ static void start_login(struct pool_lane *lane)
     opened++;
 }
 
+static void check_notice(const struct pool_action *action)
+{
+    const struct pool_waiter *waiter;
+    int before = 0;
+    TAILQ_FOREACH (waiter, &action->lane->pool->waiters, pool_link) {
+        if (waiter == action->waiter)
+            break;
+        before++;
+    }
+    CHECK(action->before == before, "%d wait before it, not %d", before, action->before);
+}
+
 static void perform(const struct pool_action *action)
 {
     struct client *client = (struct client *)action->waiter;
@@ -164,6 +176,7 @@ static void perform(const struct pool_action *action)
         break;
     case POOL_NOTICE:
         CHECK(client->is_waiting && client->waiter.lane, "a notice to one that does not wait");
+        check_notice(action);
         break;
     case POOL_NOTHING:
         break;
@@ -290,7 +303,7 @@ static void client_arrives(struct client *client)
         return;
     }
     pool_wait(&client->waiter, lane, now);
-    CHECK(pool_waiters_before(&client->waiter) == lane->pool->waiting - 1, "not the last");
+    CHECK(TAILQ_LAST(&lane->pool->waiters, pool_waiter_list) == &client->waiter, "not the last");
     client->is_waiting = true;
     client->until_us = random_chance(20) ? soon(3 * SECOND) : INT64_MAX;
 }

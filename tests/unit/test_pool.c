@@ -115,7 +115,6 @@ static void waiters_are_served_in_order(void **state)
     open_busy(1, &first);
     for (int i = 0; i < 3; i++)
         pool_wait(&waiters[i], &first, now);
-    assert_int_equal(pool_waiters_before(&waiters[2]), 2);
     expect(POOL_NOTHING);
     assert_ptr_equal(release(0), &waiters[0]);
     assert_ptr_equal(release(1), &waiters[1]);
@@ -181,6 +180,23 @@ static void a_long_wait_is_noticed_once(void **state)
     expect_swept(POOL_NOTHING);
     now += 5 * SECOND;
     assert_ptr_equal(expect_swept(POOL_NOTICE).waiter, &waiters[0]);
+    expect_swept(POOL_NOTHING);
+}
+
+static void a_notice_tells_how_many_wait_before(void **state)
+{
+    (void)state;
+    budget.total = 0;
+    for (int i = 0; i < 4; i++)
+        pool_wait(&waiters[i], &first, now);
+    now += 5 * SECOND;
+    assert_int_equal(expect_swept(POOL_NOTICE).before, 0);
+    assert_int_equal(expect_swept(POOL_NOTICE).before, 1);
+    pool_wait_end(&waiters[0]);
+    pool_wait_end(&waiters[2]); /* it leaves before its notice */
+    struct pool_action action = expect_swept(POOL_NOTICE);
+    assert_ptr_equal(action.waiter, &waiters[3]);
+    assert_int_equal(action.before, 1);
     expect_swept(POOL_NOTHING);
 }
 
@@ -567,6 +583,7 @@ int main(void)
         TEST(a_wait_ends_at_the_timeout),
         TEST(a_shorter_timeout_reaches_those_who_wait),
         TEST(a_long_wait_is_noticed_once),
+        TEST(a_notice_tells_how_many_wait_before),
         TEST(one_login_for_each_waiter_and_no_more),
         TEST(logins_are_not_a_storm),
         TEST(overflow_opens_only_after_its_delay),
