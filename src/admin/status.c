@@ -175,7 +175,10 @@ char *status_not_ready(const struct proxy *proxy)
     char *text = NULL;
     for (size_t i = 0; i < proxy->pool_count; i++) {
         const struct proxy_pool *pool = proxy->pools[i];
-        if (!pool->config || (living(&pool->pool) > 0 && !pool->pool.is_paused))
+        /* a pool that is filled on demand has nothing open before the first demand */
+        bool has_connections =
+            living(&pool->pool) > 0 || (!pool->pool.settings.prefill && !login_has_failed(pool));
+        if (!pool->config || (has_connections && !pool->pool.is_paused))
             continue;
         const struct lane *lane;
         const char *why = pool->pool.is_paused ? "paused" : "no connection to the upstream yet";

@@ -8,7 +8,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "proto/scram.h"
+#include "config/password.h"
 
 static int read_line(char *out, int size)
 {
@@ -40,7 +40,7 @@ int hash_password_command(void)
         fprintf(stderr, "pgreserve: no password on stdin\n");
         return 1;
     }
-    if (!scram_verifier_of_password(&verifier, password)) {
+    if (!password_verifier(&verifier, password)) {
         fprintf(stderr, "pgreserve: no random bytes\n");
         return 1;
     }

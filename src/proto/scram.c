@@ -4,7 +4,7 @@
  * The arithmetic is OpenSSL's (HMAC, PBKDF2, SHA-256, base64, constant-time compare); here are the messages.  Each
  * attribute is taken in the order that RFC 5802 prescribes, every length is checked, and anything unexpected is
  * malformed.  The user name in the message is ignored: the start-up packet's counts, as in PostgreSQL. 
- * SASLprep, which changes nothing in ASCII, is libpq's.
+ * Passwords are bytes here; what SASLprep makes of other than ASCII is config/password.c's.
  */
 #include "proto/scram.h"
 
@@ -12,11 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <libpq-fe.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/rand.h>
 #include <openssl/sha.h>
 
 #define KEY SCRAM_KEY_BYTES
@@ -104,31 +102,6 @@ void scram_verifier_derive(struct scram_verifier *verifier, const char *password
     *verifier = (struct scram_verifier){.iterations = iterations, .salt_bytes = salt_bytes};
     memcpy(verifier->salt, salt, salt_bytes);
     keys_of(password, salt, salt_bytes, iterations, verifier->stored_key, verifier->server_key);
-}
-
-/* Other than ASCII: libpq prepares such passwords on the client's side, so the same code does it here.  Nothing is connected:
- * the function wants a PGconn for its error messages. */
-static bool prepare_and_derive(struct scram_verifier *verifier, const char *password)
-{
-    PGconn *conn = PQconnectStart("hostaddr=none");
-    char *text = PQencryptPasswordConn(conn, password, "", "scram-sha-256");
-    bool ok = text && scram_verifier_parse(verifier, text);
-    PQfreemem(text);
-    PQfinish(conn);
-    return ok;
-}
-
-bool scram_verifier_of_password(struct scram_verifier *verifier, const char *password)
-{
-    uint8_t salt[16];
-    for (const char *at = password; *at; at++) {
-        if ((unsigned char)*at >= 0x80)
-            return prepare_and_derive(verifier, password);
-    }
-    if (RAND_bytes(salt, sizeof(salt)) != 1)
-        return false;
-    scram_verifier_derive(verifier, password, salt, sizeof(salt), SCRAM_ITERATIONS);
-    return true;
 }
 
 void scram_verifier_mock(struct scram_verifier *verifier, const char *user,

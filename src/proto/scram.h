@@ -30,10 +30,7 @@ struct scram_verifier {
 
 /* "SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>"; false when it is not one. */
 bool scram_verifier_parse(struct scram_verifier *verifier, const char *text);
-/* Derives one from a plain password with a random salt, the password after SASLprep (RFC 4013) where that applies and
- * as bytes elsewhere, like PostgreSQL.  Takes milliseconds.  False when there are no random bytes. */
-bool scram_verifier_of_password(struct scram_verifier *verifier, const char *password);
-/* The arithmetic alone (PBKDF2), the password as the bytes that it is; `salt_bytes` up to SCRAM_SALT_MAX_BYTES. */
+/* Derives one from a plain password, taken as the bytes that it is (PBKDF2); `salt_bytes` up to SCRAM_SALT_MAX_BYTES. */
 void scram_verifier_derive(struct scram_verifier *verifier, const char *password,
                            const uint8_t *salt, size_t salt_bytes, int iterations);
 /* For an unknown user: the salt comes from HMAC(secret, name), so that it is the same every time. */

@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "config/password.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/proxy.h"
@@ -283,7 +284,7 @@ static void derive_verifier(struct client *client, const char *secret,
     if (!known) {
         known = memory_alloc(sizeof(*known));
         known->key = memory_strdup(key);
-        if (!scram_verifier_of_password(&known->verifier, secret))
+        if (!password_verifier(&known->verifier, secret))
             scram_verifier_mock(&known->verifier, client->startup.user, proxy->secret);
         HASH_ADD_KEYPTR(hh, proxy->verifiers, known->key, strlen(known->key), known);
     }

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 
 import psycopg2
@@ -150,8 +151,15 @@ class Proxy:
             return False
 
     def wait_ready(self, timeout=20):
-        wait_until(lambda: all(pool["state"] != "down" for pool in self.status()["pools"])
-                   and self.status()["pools"], "pgreserve to reach its upstream", timeout)
+        wait_until(self.is_ready, "pgreserve to reach its upstream", timeout)
+
+    def is_ready(self):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['http']}/readyz", timeout=10) as answer:
+                return answer.status == 200
+        except urllib.error.HTTPError as error:
+            assert error.code == 503
+            return False
 
     def wait_warm(self, timeout=20):
         """Waits until every pool has `size` connections open and all of them free."""

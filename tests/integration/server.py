@@ -7,6 +7,7 @@ Never runs as root: as root it is started as user postgres through setpriv.  Eve
 temporary directory that goes away with it.  Signals follow pg_ctl: INT is fast, QUIT is immediate.
 """
 
+import itertools
 import os
 import pwd
 import shutil
@@ -56,10 +57,21 @@ host  all all 127.0.0.1/32 scram-sha-256
 """
 
 
+def _ports_in_turn():
+    """Below the kernel's ephemeral range, so that no client's own socket takes one meanwhile; each test process has a
+    range of its own and goes through it from a random place, so that no port comes twice in a row."""
+    count = 2500
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    first = int.from_bytes(os.urandom(2), "big")
+    return itertools.cycle(10000 + worker * count + (first + i) % count for i in range(count))
+
+
+_ports = _ports_in_turn()
+
+
 def free_port():
-    """A port below the kernel's ephemeral range, so that no client's own socket takes it meanwhile."""
     while True:
-        port = 10000 + int.from_bytes(os.urandom(2), "big") % 22000
+        port = next(_ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
