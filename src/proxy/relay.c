@@ -515,7 +515,7 @@ void relay_server_pump(struct server *server)
         size_t taken = relay_from_server(server, bytes, length);
         if (taken < length)
             buffer_append(&server->held, bytes + taken, length - taken);
-        if (!server->client && outstanding_is_empty(&server->outstanding))
+        if (!server->client && server->outstanding.count == 0)
             server_settled(server);
         if (server->said_fatal || !outstanding_is_empty(&server->outstanding))
             stream_look_again(&server->stream);

@@ -158,20 +158,6 @@ void server_release(struct server *server)
     clean_further(server);
 }
 
-void server_settled(struct server *server)
-{
-    if (server->backend.state == BACKEND_CHECKING) {
-        server->deadline_us = INT64_MAX;
-        struct pool_waiter *waiter = pool_backend_alive(&server->backend, server->proxy->now_us);
-        if (waiter)
-            client_granted((struct client *)waiter, server);
-        else
-            proxy_run_pool(server->lane->pool);
-    } else if (server->backend.state == BACKEND_CLEANING) {
-        clean_further(server);
-    }
-}
-
 /* Ends what the client had begun, so that the backend comes to a ReadyForQuery. */
 static void finish_messages(struct server *server)
 {
@@ -185,6 +171,22 @@ static void finish_messages(struct server *server)
     if (server->outstanding.is_open || server->outstanding.is_skipping) {
         outstanding_sent(&server->outstanding, 'S');
         stream_write(&server->stream, sync_message, sizeof(sync_message));
+    }
+}
+
+void server_settled(struct server *server)
+{
+    if (server->backend.state == BACKEND_CHECKING) {
+        server->deadline_us = INT64_MAX;
+        struct pool_waiter *waiter = pool_backend_alive(&server->backend, server->proxy->now_us);
+        if (waiter)
+            client_granted((struct client *)waiter, server);
+        else
+            proxy_run_pool(server->lane->pool);
+    } else if (server->backend.state == BACKEND_CLEANING) {
+        finish_messages(server); /* an error has begun to skip what was to end them */
+        if (outstanding_is_empty(&server->outstanding))
+            clean_further(server);
     }
 }
 

@@ -213,7 +213,9 @@ def test_the_cap_and_the_reservation_hold_in_chaos(start_proxy, postgres, tmp_pa
     assert not postgres.refusals(mark)
 
     # there was something to withstand
-    assert seen["samples"] > SECONDS * 20 and seen["automation"] >= 50
+    assert seen["samples"] > SECONDS * 20
+    # a sanitized build is too slow for its clients to need every connection
+    assert seen["automation"] >= (50 if waiting.patience == 1 else 10)
     assert chaos.pgbench_transactions > SECONDS * 20 / waiting.patience and work > 0
     assert chaos.kills > SECONDS and chaos.vanished > SECONDS
     assert len(logins) > SECONDS * 2

@@ -124,6 +124,14 @@ def test_after_execute_without_sync_or_flush(single, vanish):
     assert_next_client_is_fine(single)
 
 
+def test_with_a_query_that_an_error_before_it_skips(single, vanish):
+    """The server ignores the Query, for the error before it waits for a Sync that nobody sends."""
+    client = single.wire()
+    client.send(extended("SELECT pg_sleep(0.2), 1/0"), query("SELECT 1"))
+    vanish(client)
+    assert_next_client_is_fine(single)
+
+
 def test_with_a_failed_pipeline_without_sync(single, vanish):
     client = single.wire()
     client.send(extended("SELECT 1/0"), extended("SELECT 2"), flush())
