@@ -135,7 +135,7 @@ def start_pgreserve(program, upstream):
 total_connections = {BACKENDS}
 max_clients = {MAX_CLIENTS}
 [database:*]
-url = {upstream.url(password="")}
+url = {upstream.url(password="")}?sslmode=disable
 [pool:bench]
 listen = 127.0.0.1:{port}
 mode = transaction
