@@ -24,8 +24,8 @@ MODES = ("session", "transaction", "statement")
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "exclusive: no other test runs meanwhile, in any worker")
-    if os.path.exists(binary_path()) and is_sanitized():
-        waiting.patience = 4.0
+    is_slow = os.path.exists(binary_path()) and is_sanitized()
+    waiting.patience = 8.0 if is_slow else 3.0
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -118,9 +118,7 @@ def start_proxy(postgres, request):
             postgres.wait_for_backends(0)
     except AssertionError as error:
         problems.append(f"left at the server: {error}")
-    for pid in postgres.backend_pids():
-        postgres.terminate(pid)
-    postgres.wait_for_backends(0)
+    postgres.clear_backends()
     assert not problems, "\n".join(problems)
 
 

@@ -219,6 +219,19 @@ class PostgresServer:
     def terminate(self, pid):
         return self.sql("SELECT pg_terminate_backend(%s)", pid)[0][0]
 
+    def clear_backends(self):
+        """Whatever a test has left behind goes, stopped processes too: the next test starts with none."""
+        for pid in self.backend_pids():
+            self.terminate(pid)
+            try:
+                os.kill(pid, signal.SIGCONT)
+            except ProcessLookupError:
+                pass
+        try:
+            self.wait_for_backends(0)
+        except AssertionError:
+            self.restart()
+
     def wait_for_backends(self, count, condition="true", timeout=10):
         wait_until(lambda: len(self.backends(condition)) == count,
                    f"{count} backends where {condition}", timeout)

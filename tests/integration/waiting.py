@@ -1,8 +1,8 @@
 """Waiting for events in tests: poll a condition, never sleep for a guess.
 
 Every wait has a bound and names what it waited for, so that a failing test says what did not happen.
-ASan builds run several times slower: bounds (not the times that a test asserts) are stretched by
-PGRESERVE_PATIENCE, which conftest sets from the binary.
+Machines are noisy, and ASan builds run several times slower: bounds (not the times that a test asserts) are
+stretched by `patience`, which conftest sets from the binary.  Only a test that fails ever waits so long.
 """
 
 import socket
