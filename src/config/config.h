@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
+enum hidden_state { HIDDEN_STATE_IGNORE, HIDDEN_STATE_ASK };
 enum auth_method { AUTH_TRUST, AUTH_MD5, AUTH_CERT, AUTH_SCRAM_SHA_256 };
 enum tls_client_mode {
     TLS_CLIENT_DISABLE,
@@ -107,6 +108,9 @@ struct config_pool {
     int max_clients;
     int max_clients_per_user;
     int max_clients_per_address;
+    int max_prepared_statements; /* on one backend; 0: not shared */
+    int pin_limit;               /* most clients tied to their backends; 0: none, -1: any number */
+    int hidden_state;            /* enum hidden_state */
     struct config_names users;
     struct config_networks networks;
 };

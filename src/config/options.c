@@ -16,6 +16,7 @@
 
 static const char *const modes[] = {"session", "transaction", "statement", NULL};
 static const char *const methods[] = {"trust", "md5", "cert", "scram-sha-256", NULL};
+static const char *const hidden_states[] = {"ignore", "ask", NULL};
 static const char *const levels[] = {"debug", "info", "warning", "error", NULL};
 static const char *const formats[] = {"text", "json", NULL};
 static const char *const tls_modes[] = {"disable",   "allow",       "prefer", "require",
@@ -97,12 +98,18 @@ const struct option options[] = {
          "a connection held longer is logged"),
     POOL("pin_recheck", OPTION_DURATION, pin_recheck_us, "5", 0, DAY, true,
          "idle time after which a pin is looked at again"),
+    POOL("pin", OPTION_PIN, pin_limit, "allow", 1, 1000000, true,
+         "allow, deny, or how many clients may be tied to their connections"),
+    {OPTION_POOL, "hidden_state", OPTION_CHOICE, offsetof(struct config_pool, hidden_state), "ask",
+     0, 0, hidden_states, true, "ask what a session holds after calls of unknown functions"},
     POOL("max_clients", OPTION_INT, max_clients, "0", 0, 1000000, true,
          "most clients of this pool"),
     POOL("max_clients_per_user", OPTION_INT, max_clients_per_user, "0", 0, 1000000, true,
          "most clients of a user"),
     POOL("max_clients_per_address", OPTION_INT, max_clients_per_address, "0", 0, 1000000, true,
          "most clients of an address"),
+    POOL("max_prepared_statements", OPTION_INT, max_prepared_statements, "200", 0, 100000, true,
+         "shared prepared statements on one connection"),
     POOL("users", OPTION_NAMES, users, "", 0, 0, true, "who may use this pool"),
     POOL("networks", OPTION_NETWORKS, networks, "", 0, 0, true, "from where it may be used"),
     POOL("i_know_this_is_open", OPTION_BOOL, i_know_this_is_open, "off", 0, 0, true,

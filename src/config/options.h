@@ -24,6 +24,7 @@ enum option_type {
     OPTION_DURATION,  /* int64_t, microseconds */
     OPTION_TEXT,      /* char *, NULL when empty */
     OPTION_SECRET,    /* the same, never shown */
+    OPTION_PIN,       /* int: allow is -1, deny is 0, else a number */
     OPTION_CHOICE,    /* int or enum: the index into `choices` */
     OPTION_ADDRESSES, /* struct config_address_list */
     OPTION_NAMES,     /* struct config_names */

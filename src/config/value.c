@@ -198,6 +198,15 @@ bool value_parse(const struct option *option, void *base, const char *text, char
     switch (option->type) {
     case OPTION_INT:
         return parse_int(option, text, field, why, why_bytes);
+    case OPTION_PIN:
+        if (strcasecmp(text, "allow") == 0 || strcasecmp(text, "deny") == 0) {
+            *(int *)field = strcasecmp(text, "deny") == 0 ? 0 : -1;
+            return true;
+        }
+        if (parse_int(option, text, field, why, why_bytes))
+            return true;
+        snprintf(why, why_bytes, "is neither allow nor deny nor a number of clients");
+        return false;
     case OPTION_BOOL:
         snprintf(why, why_bytes, "is neither on nor off");
         return parse_bool(text, field);

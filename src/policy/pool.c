@@ -317,6 +317,12 @@ void pool_lane_suspect(struct pool_lane *lane, int64_t now_us)
     lane->suspect_before_us = now_us;
 }
 
+void pool_lane_hold_off(struct pool_lane *lane, int64_t until_us)
+{
+    if (lane->retry_us < until_us)
+        lane->retry_us = until_us;
+}
+
 static bool may_try_login(const struct pool_lane *lane, int64_t now_us)
 {
     const struct pool *pool = lane->pool;

@@ -157,6 +157,8 @@ struct pool_action pool_sweep(struct pool *pool, int64_t now_us);
 void pool_lane_dispose(struct pool_lane *lane);
 /* A backend of this lane's upstream was found dead: older signs of life are not believed any more. */
 void pool_lane_suspect(struct pool_lane *lane, int64_t now_us);
+/* No login before that time, unless somebody waits: its database must be left alone. */
+void pool_lane_hold_off(struct pool_lane *lane, int64_t until_us);
 /* Backends that serve or may serve a client. */
 int pool_lane_living(const struct pool_lane *lane);
 /* True when waiters of the lane can only be failed: nothing lives and nothing is on its way. */

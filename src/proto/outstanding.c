@@ -2,7 +2,7 @@
  * outstanding.c - the queue of what a backend still owes: see outstanding.h.
  *
  * Entries are the letters of the messages: P B D E C (extended), S, Q, F, and `c` for the CopyDone or
- * CopyFail that ends a COPY; INJECTED is a query of our own.  A head of `c` is dropped whenever it comes up outside a
+ * CopyFail that ends a COPY; queries of our own by enum outstanding_injection; enum outstanding_entry has the rest.  A head of `c` is dropped whenever it comes up outside a
  * COPY, for then the server ignores that message.  The common ways (one Query; Parse Bind Describe Execute Sync) stay
  * within the small array inside the struct.
  *
@@ -15,8 +15,6 @@
 #include <string.h>
 
 #include "base/memory.h"
-
-#define INJECTED 'p'
 
 static uint8_t *ring_of(struct outstanding *o)
 {
@@ -132,26 +130,59 @@ void outstanding_sent(struct outstanding *o, uint8_t type)
     }
 }
 
-void outstanding_injected(struct outstanding *o)
+bool outstanding_sent_as(struct outstanding *o, enum outstanding_entry entry)
+{
+    if (o->is_copying_in || o->is_skipping)
+        return false;
+    push(o, (uint8_t)entry);
+    o->is_open = true;
+    return true;
+}
+
+static bool is_tracked(uint8_t entry)
+{
+    return entry == OUTSTANDING_PARSE || entry == OUTSTANDING_CLOSE ||
+           entry == OUTSTANDING_INJECTED_PARSE || entry == OUTSTANDING_INJECTED_CLOSE;
+}
+
+static bool is_injection(uint8_t entry)
+{
+    return entry == INJECTION_CLEAN || entry == INJECTION_SETTLE || entry == INJECTION_QUESTION ||
+           entry == INJECTION_RESTORE || entry == INJECTION_LOGIN;
+}
+
+void outstanding_injected(struct outstanding *o, enum outstanding_injection injection)
 {
     if (o->is_copying_in)
         o->is_confused = true;
     o->is_open = false; /* what was open or skipped, this Sync ends */
     o->is_skipping = false;
-    push(o, INJECTED);
+    push(o, (uint8_t)injection);
 }
 
-bool outstanding_is_injected(const struct outstanding *o)
+enum outstanding_injection outstanding_injection(const struct outstanding *o)
 {
-    return peek(o) == INJECTED;
+    uint8_t head = peek(o);
+    return is_injection(head) ? (enum outstanding_injection)head : INJECTION_NONE;
+}
+
+bool outstanding_has_sync(const struct outstanding *o)
+{
+    const uint8_t *ring = o->ring ? o->ring : o->small;
+    for (uint32_t i = 0; i < o->count; i++) {
+        if (ring[(o->head + i) & ring_mask(o)] == 'S')
+            return true;
+    }
+    return false;
 }
 
 /* An error in an extended message: the server skips to the next Sync. */
 static void skip_to_sync(struct outstanding *o)
 {
     while (o->count > 0) {
-        if (peek(o) == 'S' || peek(o) == INJECTED)
+        if (peek(o) == 'S' || is_injection(peek(o)))
             return;
+        o->undone += is_tracked(peek(o));
         pop(o);
     }
     o->is_skipping = true;
@@ -161,7 +192,7 @@ static void skip_to_sync(struct outstanding *o)
 /* What a ReadyForQuery answers. */
 static bool ends_extended(uint8_t entry)
 {
-    return entry == 'S' || entry == 'Q' || entry == 'F' || entry == INJECTED;
+    return entry == 'S' || entry == 'Q' || entry == 'F' || is_injection(entry);
 }
 
 /* CopyInResponse for the head: what was sent along with it is read, and ignored, by the COPY. */
@@ -211,6 +242,12 @@ static void error_answered(struct outstanding *o)
     case 'D':
     case 'E':
     case 'C':
+    case OUTSTANDING_PARSE:
+    case OUTSTANDING_CLOSE:
+    case OUTSTANDING_INJECTED_PARSE:
+    case OUTSTANDING_INJECTED_CLOSE:
+    case OUTSTANDING_UNTRACKED_PARSE:
+    case OUTSTANDING_UNTRACKED_CLOSE:
         skip_to_sync(o);
         break;
     default:
@@ -229,15 +266,28 @@ static void ready_answered(struct outstanding *o)
         o->is_confused = true; /* nothing sent asks for it */
 }
 
+/* ParseComplete or CloseComplete, whichever of these it answers. */
+static enum reply parsed_or_closed(struct outstanding *o, uint8_t plain, uint8_t tracked,
+                                   uint8_t injected, uint8_t untracked)
+{
+    uint8_t head = peek(o);
+    if (head != plain && head != tracked && head != injected && head != untracked)
+        return REPLY_FORWARD;
+    o->confirmed += is_tracked(head);
+    pop(o);
+    drop_idle_copy_ends(o);
+    return head == injected || head == untracked ? REPLY_SWALLOW : REPLY_FORWARD;
+}
+
 enum reply outstanding_answered(struct outstanding *o, uint8_t type)
 {
     uint8_t head = peek(o);
-    if (head == INJECTED && type != 'A') {
-        if (type == 'Z') {
-            pop(o);
-            drop_idle_copy_ends(o);
-        }
-        return REPLY_SWALLOW;
+    if (is_injection(head) && type != 'A') {
+        if (type != 'Z')
+            return REPLY_SWALLOW;
+        pop(o);
+        drop_idle_copy_ends(o);
+        return head == INJECTION_RESTORE ? REPLY_FORWARD : REPLY_SWALLOW;
     }
     switch (type) {
     case 'D':
@@ -245,19 +295,18 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
         return REPLY_FORWARD;
     case 'Z':
         ready_answered(o);
-        break;
+        drop_idle_copy_ends(o);
+        return peek(o) == INJECTION_RESTORE ? REPLY_SWALLOW : REPLY_FORWARD;
     case '1':
-        if (head == 'P')
-            pop(o);
-        break;
+        return parsed_or_closed(o, 'P', OUTSTANDING_PARSE, OUTSTANDING_INJECTED_PARSE,
+                                OUTSTANDING_UNTRACKED_PARSE);
     case '2':
         if (head == 'B')
             pop(o);
         break;
     case '3':
-        if (head == 'C')
-            pop(o);
-        break;
+        return parsed_or_closed(o, 'C', OUTSTANDING_CLOSE, OUTSTANDING_INJECTED_CLOSE,
+                                OUTSTANDING_UNTRACKED_CLOSE);
     case 'T':
     case 'n':
         if (head == 'D')

@@ -34,6 +34,30 @@ struct outstanding {
     bool is_sync_unsure;  /* a Sync was sent during the COPY: ignored, if it succeeds */
     bool is_copying_both; /* COPY BOTH: replication; never ends in a reusable backend */
     bool is_confused;     /* what the server will answer is not known for sure: do not reuse */
+    uint32_t confirmed;   /* tracked entries answered since somebody looked */
+    uint16_t
+        undone; /* tracked entries that an error made the server skip, likewise; they come first */
+};
+
+/* Entries of the extended protocol whose fate somebody follows, or whose answers are for us. */
+enum outstanding_entry {
+    OUTSTANDING_PARSE = 't',           /* the client's, tracked */
+    OUTSTANDING_CLOSE = 'x',           /* the client's, tracked */
+    OUTSTANDING_INJECTED_PARSE = 'i',  /* ours, tracked */
+    OUTSTANDING_INJECTED_CLOSE = 'k',  /* ours, tracked */
+    OUTSTANDING_UNTRACKED_PARSE = 'u', /* ours */
+    OUTSTANDING_UNTRACKED_CLOSE = 'j'  /* ours */
+};
+
+/* Queries of our own, by what they are for. */
+enum outstanding_injection {
+    INJECTION_NONE = 0,
+    INJECTION_CLEAN = 'p',    /* ROLLBACK, DISCARD ALL, a ping, a Sync */
+    INJECTION_SETTLE = 'n',   /* puts the client's settings in force */
+    INJECTION_QUESTION = 'a', /* what does the session hold? */
+    INJECTION_RESTORE =
+        'r', /* start-up settings after a RESET: the ReadyForQuery before it waits for its own */
+    INJECTION_LOGIN = 'l' /* a client's start-up settings for the first time */
 };
 
 /* What a message from the server is to the client. */
@@ -41,18 +65,24 @@ enum reply { REPLY_FORWARD, REPLY_SWALLOW };
 
 /* Records a message sent; `type` is the protocol's letter. */
 void outstanding_sent(struct outstanding *outstanding, uint8_t type);
+/* Records a Parse or Close as one of these.  False when the server will not look at it (it skips to a Sync, or is in a
+ * COPY): then nothing is recorded. */
+bool outstanding_sent_as(struct outstanding *outstanding, enum outstanding_entry entry);
 /* Records a simple Query or Sync of our own, whose answers (but no notifications) are swallowed.  A Query only while
- * nothing is open or skipped: the server might ignore it. */
-void outstanding_injected(struct outstanding *outstanding);
+ * nothing is open or skipped: the server might ignore it.  One for INJECTION_RESTORE follows a Query or Sync of
+ * the client's at once: the client gets one ReadyForQuery for both, the second. */
+void outstanding_injected(struct outstanding *outstanding, enum outstanding_injection injection);
 /* Takes a server's message into account and says whose it is. */
 enum reply outstanding_answered(struct outstanding *outstanding, uint8_t type);
-/* True when the next answer belongs to an injected query. */
-bool outstanding_is_injected(const struct outstanding *outstanding);
+/* Which query of ours the next answer belongs to, or INJECTION_NONE. */
+enum outstanding_injection outstanding_injection(const struct outstanding *outstanding);
 /* True when nothing at all is owed or open. */
 static inline bool outstanding_is_empty(const struct outstanding *outstanding)
 {
     return outstanding->count == 0 && !outstanding->is_open && !outstanding->is_skipping;
 }
+/* Whether a Sync is among what is owed: answers will come without anything more being sent. */
+bool outstanding_has_sync(const struct outstanding *outstanding);
 void outstanding_free(struct outstanding *outstanding);
 
 #endif

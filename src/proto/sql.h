@@ -14,40 +14,53 @@
 #include <stdint.h>
 
 enum sql_sign {
-    SQL_SIGN_SET =
-        1 << 0, /* SET (not LOCAL, TRANSACTION, CONSTRAINTS), RESET, set_config(), setseed() */
-    SQL_SIGN_LISTEN = 1 << 1,  /* LISTEN */
-    SQL_SIGN_PREPARE = 1 << 2, /* PREPARE (not PREPARE TRANSACTION) */
-    SQL_SIGN_TEMP =
-        1 << 3, /* CREATE [..] TEMP/TEMPORARY, SELECT INTO TEMP, anything naming pg_temp */
-    SQL_SIGN_LOCK =
-        1
-        << 4, /* session-level advisory locks: pg_advisory_lock*, pg_try_advisory_lock* (not _xact_) */
-    SQL_SIGN_HOLD = 1 << 5,     /* DECLARE ... WITH HOLD */
-    SQL_SIGN_LOAD = 1 << 6,     /* LOAD */
+    /* SET (not LOCAL, TRANSACTION, CONSTRAINTS), RESET, set_config(), setseed() */
+    SQL_SIGN_SET = 1 << 0,
+    SQL_SIGN_LISTEN = 1 << 1,
+    SQL_SIGN_PREPARE = 1 << 2, /* not PREPARE TRANSACTION */
+    SQL_SIGN_TEMP = 1 << 3,    /* CREATE [..] TEMP, SELECT INTO TEMP, anything naming pg_temp */
+    SQL_SIGN_LOCK = 1 << 4,    /* pg_advisory_lock*, pg_try_advisory_lock* (not _xact_) */
+    SQL_SIGN_HOLD = 1 << 5,    /* DECLARE ... WITH HOLD */
+    SQL_SIGN_LOAD = 1 << 6,
     SQL_SIGN_SEQUENCE = 1 << 7, /* nextval, setval, currval, lastval */
     SQL_SIGN_CODE = 1 << 8,     /* DO, CALL: code that may do any of it */
-    SQL_SIGN_DISCARD = 1 << 9,  /* DISCARD */
-    SQL_SIGN_OTHER =
-        1
-        << 10, /* whatever else ties: dblink_connect*, pg_create_*_replication_slot, lo_* needs none */
-    SQL_SIGN_TRANSACTION =
-        1 << 11 /* BEGIN, START, and other openings of a transaction block: for statement mode */
+    SQL_SIGN_DISCARD = 1 << 9,
+    SQL_SIGN_OTHER = 1 << 10,       /* whatever else ties, and what could not be read */
+    SQL_SIGN_TRANSACTION = 1 << 11, /* BEGIN, START, COMMIT AND CHAIN */
+    SQL_SIGN_DEALLOCATE = 1 << 12,
+    /* Finer ones, beside those above. */
+    SQL_SIGN_ROLE = 1 << 13, /* SET or RESET of ROLE or SESSION AUTHORIZATION */
+    SQL_SIGN_RESET =
+        1 << 14, /* RESET, SET ... TO DEFAULT, DISCARD: settings as they were at login */
+    SQL_SIGN_CONFIG = 1 << 15, /* set_config(): sql_names.h tells of which setting */
+    SQL_SIGN_SEED = 1 << 16,   /* setseed() */
+    SQL_SIGN_FUNCTION =
+        1 << 17,             /* a call of a function that is not known to leave nothing behind */
+    SQL_SIGN_UNDO = 1 << 18, /* UNLISTEN, CLOSE, DROP, DEALLOCATE, an unlock: state may be gone */
+    SQL_SIGN_LOOK = 1 << 19, /* a look at pg_prepared_statements */
+    SQL_SIGN_DATABASE = 1 << 20, /* CREATE, ALTER or DROP DATABASE */
+    SQL_SIGN_NAMES = 1 << 21,    /* current_setting(): names of settings may be learned from it */
+    SQL_SIGN_CURRVAL = 1 << 22,  /* currval, lastval */
+    SQL_SIGN_INSERT = 1 << 23    /* INSERT, COPY, MERGE: may draw from a sequence */
 };
-/* The signs that tie a backend to its client. */
-#define SQL_SIGNS_PINNING (0x7ff)
 
 /* Lexer state between two pieces.  Opaque by custom: only sql.c looks inside. */
 struct sql_scan {
     uint32_t signs;
     uint32_t comment_depth;
-    uint8_t state;         /* where in the lexical structure the last piece ended */
-    uint8_t statement;     /* what began this statement, as far as that still matters */
-    uint8_t previous;      /* the word before this one, where it matters */
-    uint8_t escape;        /* what the literal's last byte may do to the quote after it */
-    uint8_t word_length;   /* of the word being read, cut at the buffer's size */
-    uint8_t tag_length;    /* of the dollar quote's tag */
-    uint8_t tag_matched;   /* how much of it the text has repeated */
+    uint8_t state;       /* where in the lexical structure the last piece ended */
+    uint8_t statement;   /* what began this statement, as far as that still matters */
+    uint8_t previous;    /* the word before this one, where it matters */
+    uint8_t escape;      /* what the literal's last byte may do to the quote after it */
+    uint8_t word_length; /* of the word being read, cut at the buffer's size */
+    uint8_t tag_length;  /* of the dollar quote's tag */
+    uint8_t tag_matched; /* how much of it the text has repeated */
+    uint8_t
+        relation; /* whether the name before a parenthesis is a table's or an alias: enum relation */
+    uint8_t qualifier;  /* what stood before the dot: enum qualifier */
+    bool is_after_name; /* a word or a quoted name was the last thing read */
+    bool is_after_dot;
+    bool is_quoted_name;   /* and it was quoted */
     bool is_unicode_name;  /* U&"..." is being read */
     bool has_unicode_name; /* one was read in this text */
     char word[48];

@@ -13,12 +13,14 @@
 enum statement {
     STATEMENT_EMPTY, /* nothing but parentheses yet */
     STATEMENT_SET,
+    STATEMENT_SETTING, /* SET and its first word, or RESET: role and default matter */
     STATEMENT_SET_SCOPE, /* SET LOCAL, TRANSACTION, CONSTRAINTS: unless a dot follows, as in SET local.x */
     STATEMENT_PREPARE,
     STATEMENT_PREPARE_TRANSACTION, /* unless a word follows: then that is the statement's name */
     STATEMENT_DECLARE,
-    STATEMENT_END,  /* COMMIT, END, ROLLBACK, ABORT */
-    STATEMENT_OTHER /* only names and TEMP matter from here */
+    STATEMENT_DATABASE, /* CREATE, ALTER, DROP: DATABASE may follow */
+    STATEMENT_END,      /* COMMIT, END, ROLLBACK, ABORT */
+    STATEMENT_OTHER     /* only names and TEMP matter from here */
 };
 
 /* What a word is to the words around it. */
@@ -41,35 +43,56 @@ enum role {
     ROLE_FILLER, /* what may stand between them and TEMP */
     ROLE_INSERT, /* its INTO makes no table */
     ROLE_TEMP,
-    ROLE_UESCAPE
+    ROLE_UESCAPE,
+    ROLE_RESET,
+    ROLE_ROLE,    /* ROLE, AUTHORIZATION */
+    ROLE_DEFAULT, /* DEFAULT in SET */
+    ROLE_DATABASE,
+    ROLE_CHANGE,   /* ALTER, DROP */
+    ROLE_RELATION, /* COPY, AS: a name follows, and its parenthesis is no call's */
+    ROLE_RECURSIVE
 };
 
+/* Whether a parenthesis after a name is that of a list of columns. */
+enum relation { RELATION_NONE, RELATION_EXPECTED, RELATION_NAMED };
+
+/* The schema that a name was given with. */
+enum qualifier { QUALIFIER_NONE, QUALIFIER_CATALOG, QUALIFIER_OTHER };
+
 /* The words that mean something, by length; a row ends with an empty one. */
-#define LONGEST_KNOWN 11
+#define LONGEST_KNOWN 15
 struct meaning {
     char word[LONGEST_KNOWN + 1];
-    uint8_t role;
-    uint16_t first;    /* signs when the statement begins with it */
-    uint16_t anywhere; /* signs as a name, quoted or not, with or without a schema or arguments */
+    uint32_t role;
+    uint32_t first;    /* signs when the statement begins with it */
+    uint32_t anywhere; /* signs as a name, quoted or not, with or without a schema or arguments */
 };
 static const struct meaning nothing;
-static const struct meaning meanings[LONGEST_KNOWN + 1][10] = {
-    [2] = {{"do", ROLE_NONE, SQL_SIGN_CODE, 0}, {"or", ROLE_FILLER, 0, 0}, {"no", ROLE_NO, 0, 0}},
+static const struct meaning meanings[LONGEST_KNOWN + 1][12] = {
+    [2] = {{"do", ROLE_NONE, SQL_SIGN_CODE, 0},
+           {"or", ROLE_FILLER, 0, 0},
+           {"no", ROLE_NO, 0, 0},
+           {"as", ROLE_RELATION, 0, 0}},
     [3] = {{"set", ROLE_SET, 0, 0}, {"end", ROLE_END, 0, 0}, {"for", ROLE_FOR, 0, 0}},
     [4] = {{"into", ROLE_INTO, 0, 0},
            {"with", ROLE_WITH, 0, 0},
            {"hold", ROLE_HOLD, 0, 0},
            {"temp", ROLE_TEMP, 0, 0},
+           {"role", ROLE_ROLE, 0, 0},
+           {"copy", ROLE_RELATION, SQL_SIGN_INSERT, 0},
+           {"drop", ROLE_CHANGE, SQL_SIGN_UNDO, 0},
            {"call", ROLE_NONE, SQL_SIGN_CODE, 0},
            {"load", ROLE_NONE, SQL_SIGN_LOAD, 0}},
     [5] = {{"local", ROLE_LOCAL, 0, 0},
            {"abort", ROLE_END, 0, 0},
+           {"alter", ROLE_CHANGE, 0, 0},
            {"chain", ROLE_CHAIN, 0, 0},
-           {"merge", ROLE_INSERT, 0, 0},
-           {"reset", ROLE_NONE, SQL_SIGN_SET, 0},
+           {"close", ROLE_NONE, SQL_SIGN_UNDO, 0},
+           {"merge", ROLE_INSERT, 0, SQL_SIGN_INSERT},
+           {"reset", ROLE_RESET, SQL_SIGN_SET | SQL_SIGN_RESET, 0},
            {"begin", ROLE_NONE, SQL_SIGN_TRANSACTION, 0},
            {"start", ROLE_NONE, SQL_SIGN_TRANSACTION, 0}},
-    [6] = {{"insert", ROLE_INSERT, 0, 0},
+    [6] = {{"insert", ROLE_INSERT, 0, SQL_SIGN_INSERT},
            {"create", ROLE_CREATE, 0, 0},
            {"commit", ROLE_END, 0, 0},
            {"global", ROLE_FILLER, 0, 0},
@@ -77,18 +100,25 @@ static const struct meaning meanings[LONGEST_KNOWN + 1][10] = {
            {"setval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}},
     [7] = {{"prepare", ROLE_PREPARE, 0, 0},
            {"declare", ROLE_DECLARE, 0, 0},
+           {"default", ROLE_DEFAULT, 0, 0},
            {"replace", ROLE_FILLER, 0, 0},
            {"uescape", ROLE_UESCAPE, 0, 0},
-           {"discard", ROLE_NONE, SQL_SIGN_DISCARD, 0},
-           {"setseed", ROLE_NONE, 0, SQL_SIGN_SET},
+           {"discard", ROLE_NONE, SQL_SIGN_DISCARD | SQL_SIGN_RESET, 0},
+           {"setseed", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_SEED},
            {"nextval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
-           {"currval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
-           {"lastval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}},
-    [8] = {{"rollback", ROLE_END, 0, 0}},
+           {"currval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL},
+           {"lastval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL}},
+    [8] = {{"rollback", ROLE_END, 0, 0},
+           {"database", ROLE_DATABASE, 0, 0},
+           {"unlisten", ROLE_NONE, SQL_SIGN_UNDO, 0}},
     [9] = {{"temporary", ROLE_TEMP, 0, 0},
+           {"recursive", ROLE_RECURSIVE, 0, 0},
            {"set_limit", ROLE_NONE, 0, SQL_SIGN_SET}}, /* pg_trgm's threshold, a setting */
-    [10] = {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET}},
+    [10] = {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_CONFIG},
+            {"deallocate", ROLE_NONE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}},
     [11] = {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}},
+    [13] = {{"authorization", ROLE_ROLE, 0, 0}},
+    [15] = {{"current_setting", ROLE_NONE, 0, SQL_SIGN_NAMES}},
 };
 
 /* Names by how they begin. */
@@ -101,6 +131,8 @@ static const struct {
 } prefixes[] = {
     {BEGINS("pg_temp"), SQL_SIGN_TEMP},
     {BEGINS("pg_advisory_lock"), SQL_SIGN_LOCK},
+    {BEGINS("pg_advisory_unlock"), SQL_SIGN_UNDO},
+    {BEGINS("pg_prepared_statement"), SQL_SIGN_LOOK},
     {BEGINS("pg_try_advisory_lock"), SQL_SIGN_LOCK},
     {BEGINS("pg_create_logical_replication_slot"), SQL_SIGN_OTHER},
     {BEGINS("pg_create_physical_replication_slot"), SQL_SIGN_OTHER},
@@ -135,22 +167,39 @@ static uint32_t prefix_signs(const char *word, size_t length)
     return 0;
 }
 
+/* SET ROLE, SET SESSION AUTHORIZATION, RESET ROLE; SET x TO DEFAULT, SET TIME ZONE LOCAL. */
+static uint32_t setting_signs(const struct meaning *word)
+{
+    if (word->role == ROLE_ROLE)
+        return SQL_SIGN_ROLE;
+    return word->role == ROLE_DEFAULT || word->role == ROLE_LOCAL ? SQL_SIGN_RESET : 0;
+}
+
 /* Moves the statement on by one word: the first decides what it is, or says that the next one does. */
 static enum statement statement_after(struct sql_scan *scan, const struct meaning *word)
 {
     switch ((enum statement)scan->statement) {
     case STATEMENT_EMPTY:
         scan->signs |= word->first;
-        return word->role == ROLE_SET       ? STATEMENT_SET
-               : word->role == ROLE_PREPARE ? STATEMENT_PREPARE
-               : word->role == ROLE_DECLARE ? STATEMENT_DECLARE
-               : word->role == ROLE_END     ? STATEMENT_END
-                                            : STATEMENT_OTHER;
+        return word->role == ROLE_SET                                   ? STATEMENT_SET
+               : word->role == ROLE_PREPARE                             ? STATEMENT_PREPARE
+               : word->role == ROLE_DECLARE                             ? STATEMENT_DECLARE
+               : word->role == ROLE_END                                 ? STATEMENT_END
+               : word->role == ROLE_RESET                               ? STATEMENT_SETTING
+               : word->role == ROLE_CREATE || word->role == ROLE_CHANGE ? STATEMENT_DATABASE
+                                                                        : STATEMENT_OTHER;
     case STATEMENT_SET:
         if (word->role == ROLE_LOCAL || word->role == ROLE_TRANSACTION ||
             word->role == ROLE_CONSTRAINTS)
             return STATEMENT_SET_SCOPE;
-        scan->signs |= SQL_SIGN_SET;
+        scan->signs |= SQL_SIGN_SET | setting_signs(word);
+        return STATEMENT_SETTING;
+    case STATEMENT_SETTING:
+        scan->signs |= setting_signs(word);
+        return STATEMENT_SETTING;
+    case STATEMENT_DATABASE:
+        if (word->role == ROLE_DATABASE)
+            scan->signs |= SQL_SIGN_DATABASE;
         return STATEMENT_OTHER;
     case STATEMENT_PREPARE:
         if (word->role == ROLE_TRANSACTION)
@@ -187,6 +236,35 @@ static enum role previous_after(const struct sql_scan *scan, enum role role)
     }
 }
 
+/* Follows whether the next parenthesis belongs to a table or an alias: INSERT INTO t (..), COPY t (..), WITH c (..),
+ * x AS a (..). */
+static void follow_name(struct sql_scan *scan, enum role role, bool is_quoted)
+{
+    bool begins_relation = role == ROLE_RELATION || role == ROLE_WITH || role == ROLE_RECURSIVE ||
+                           (role == ROLE_INTO && scan->previous == ROLE_INSERT);
+    if (begins_relation)
+        scan->relation = RELATION_EXPECTED;
+    else if (scan->relation == RELATION_EXPECTED)
+        scan->relation = RELATION_NAMED;
+    else if (!scan->is_after_dot)
+        scan->relation = RELATION_NONE;
+    if (!scan->is_after_dot)
+        scan->qualifier = QUALIFIER_NONE;
+    scan->is_after_dot = false;
+    scan->is_after_name = true;
+    scan->is_quoted_name = is_quoted;
+}
+
+/* A name before a parenthesis: a call, unless it is known for something else. */
+static void call_begins(struct sql_scan *scan)
+{
+    bool is_known = !scan->is_quoted_name && scan->qualifier != QUALIFIER_OTHER &&
+                    sql_is_known_function(scan->word, scan->word_length);
+    if (scan->relation != RELATION_NAMED && !is_known)
+        scan->signs |= SQL_SIGN_FUNCTION;
+    scan->relation = RELATION_NONE;
+}
+
 /* A word or a quoted name has ended; the latter stands as it is written and is never a keyword. */
 void sql_word_ended(struct sql_scan *scan, bool is_quoted)
 {
@@ -202,7 +280,14 @@ void sql_word_ended(struct sql_scan *scan, bool is_quoted)
         scan->signs |= SQL_SIGN_OTHER; /* the name was spelt with escapes unknown to us */
     if (scan->statement != STATEMENT_OTHER)
         scan->statement = (uint8_t)statement_after(scan, word);
+    follow_name(scan, word->role, is_quoted);
     scan->previous = (uint8_t)previous_after(scan, word->role);
+}
+
+static bool is_catalog(const struct sql_scan *scan)
+{
+    static const char name[] = "pg_catalog";
+    return scan->word_length == sizeof(name) - 1 && memcmp(scan->word, name, sizeof(name) - 1) == 0;
 }
 
 void sql_mark_read(struct sql_scan *scan, uint8_t mark)
@@ -212,6 +297,12 @@ void sql_mark_read(struct sql_scan *scan, uint8_t mark)
     else if (mark ==
              '\\') /* no token of the server's: half of a character, so a name was misread */
         scan->signs |= SQL_SIGN_OTHER;
+    if (mark == '(' && scan->is_after_name)
+        call_begins(scan);
+    if (mark == '.' && scan->is_after_name)
+        scan->qualifier = is_catalog(scan) ? QUALIFIER_CATALOG : QUALIFIER_OTHER;
+    scan->is_after_dot = mark == '.' && scan->is_after_name;
+    scan->is_after_name = false;
     scan->previous = ROLE_NONE;
 }
 
@@ -219,4 +310,7 @@ void sql_statement_ended(struct sql_scan *scan)
 {
     scan->statement = STATEMENT_EMPTY;
     scan->previous = ROLE_NONE;
+    scan->relation = RELATION_NONE;
+    scan->is_after_name = false;
+    scan->is_after_dot = false;
 }

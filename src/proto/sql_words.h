@@ -14,6 +14,8 @@
 void sql_word_ended(struct sql_scan *scan, bool is_quoted);
 /* A byte that is part of no word, literal, number or comment. */
 void sql_mark_read(struct sql_scan *scan, uint8_t mark);
+/* Keywords, types, and functions that leave nothing behind in a session (sql_functions.c). */
+bool sql_is_known_function(const char *name, size_t length);
 /* A semicolon, or the beginning of the text. */
 void sql_statement_ended(struct sql_scan *scan);
 

@@ -5,7 +5,7 @@
  * prove (trust, md5, SCRAM-SHA-256, certificate).  The answer to a wrong user and a wrong password is the same.  Then the
  * session's parameters are reported as the upstream reported them; when no login to that database has been made yet,
  * the client waits for one like for a query.  Start-up settings beyond application_name that differ from the backend's
- * are put in force on a backend at once, which stays with the client.
+ * are tried on a backend, once for all clients that have the same.
  */
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -27,6 +27,8 @@
 #define AUTH_SASL_CONTINUE 11
 #define AUTH_SASL_FINAL    12
 #define PASSWORD_MAX       65535u
+
+#define STARTS_MAX 256 /* start-up settings that a lane remembers */
 
 enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
 
@@ -83,14 +85,17 @@ static void send_ready(struct client *client)
     client->answered_us = client->proxy->now_us;
 }
 
+/* As the last login to the upstream reported them, but for what the client's own settings changed. */
 static void send_parameters(struct client *client)
 {
     struct buffer message = {0};
     const struct lane *lane = client->lane;
     for (size_t i = 0; i < lane->parameter_count; i++) {
-        bool is_own_name = strcmp(lane->parameters[i].name, "application_name") == 0;
-        build_parameter_status(&message, lane->parameters[i].name,
-                               is_own_name ? client->application_name : lane->parameters[i].value);
+        const struct parameter *parameter = &lane->parameters[i];
+        const char *own = client->told ? settings_get(client->told, parameter->name) : NULL;
+        if (strcmp(parameter->name, "application_name") == 0)
+            own = client->application_name;
+        build_parameter_status(&message, parameter->name, own ? own : parameter->value);
     }
     send_buffer(client, &message);
 }
@@ -139,6 +144,88 @@ static bool needs_own_settings(const struct client *client)
     return false;
 }
 
+/* What identifies a client's start-up settings among those of its lane; "" when it needs none.  free() it. */
+static char *start_key(const struct client *client)
+{
+    struct buffer key = {0};
+    for (size_t i = 0; i < client->startup.setting_count; i++) {
+        const struct startup_setting *setting = &client->startup.settings[i];
+        if (is_in_force(client, setting))
+            continue;
+        buffer_append(&key, setting->name, strlen(setting->name));
+        buffer_append(&key, "\n", 1);
+        buffer_append(&key, setting->value, strlen(setting->value));
+        buffer_append(&key, "\n", 1);
+    }
+    char *text =
+        memory_strndup(key.data ? (const char *)buffer_bytes(&key) : "", buffer_length(&key));
+    buffer_free(&key);
+    return text;
+}
+
+static void replace_settings(struct client *client, struct settings **place, struct settings *by)
+{
+    struct settings *old = *place;
+    *place = by;
+    settings_drop(&client->proxy->settings, old);
+}
+
+/* The session begins with these settings, and RESET goes back to them. */
+static void begin_with(struct client *client, const struct settings *settings)
+{
+    struct settings_table *table = &client->proxy->settings;
+    replace_settings(client, &client->base,
+                     settings_with(table, settings, "application_name", client->application_name));
+    replace_settings(client, &client->settings, settings_hold(client->base));
+}
+
+static struct start_memory *find_start(const struct client *client)
+{
+    struct start_memory *memory;
+    char *key = start_key(client);
+    HASH_FIND_STR(client->lane->starts, key, memory);
+    free(key);
+    return memory;
+}
+
+/* Whether the client has start-up settings that nobody has had before; for replication they went with the login. */
+static bool must_try_settings(const struct client *client)
+{
+    return needs_own_settings(client) && !client->lane->is_replication && !find_start(client);
+}
+
+/* The next client with the same start-up settings needs no backend to know what they come to. */
+static void remember_start(struct client *client)
+{
+    struct lane *lane = client->lane;
+    struct settings_table *table = &client->proxy->settings;
+    char *key = start_key(client);
+    struct start_memory *memory;
+    HASH_FIND_STR(lane->starts, key, memory);
+    if (memory || HASH_COUNT(lane->starts) >= STARTS_MAX) {
+        free(key);
+        return;
+    }
+    memory = memory_alloc(sizeof(*memory));
+    memory->key = key;
+    memory->settings = settings_with(table, client->settings, "application_name", "");
+    memory->told = client->told ? settings_hold(client->told) : NULL;
+    HASH_ADD_KEYPTR(hh, lane->starts, memory->key, strlen(memory->key), memory);
+}
+
+void auth_forget_starts(struct proxy *proxy, struct lane *lane)
+{
+    struct start_memory *memory;
+    struct start_memory *next;
+    HASH_ITER (hh, lane->starts, memory, next) {
+        HASH_DEL(lane->starts, memory);
+        settings_drop(&proxy->settings, memory->settings);
+        settings_drop(&proxy->settings, memory->told);
+        free(memory->key);
+        free(memory);
+    }
+}
+
 /* The start-up settings as one statement; set_config takes values as the start-up packet does. */
 static char *settings_statement(const struct client *client)
 {
@@ -150,6 +237,11 @@ static char *settings_statement(const struct client *client)
         char *name = build_quote_literal(setting->name);
         char *value = build_quote_literal(setting->value);
         char *longer = memory_printf("%s, pg_catalog.set_config(%s,%s, false)", sql, name, value);
+        if (setting_is_custom(setting->name)) {
+            char *named = memory_printf("SET %s", setting->name);
+            settle_learn_names(client->proxy, SQL_SIGN_SET, named, strlen(named));
+            free(named);
+        }
         free(name);
         free(value);
         free(sql);
@@ -158,39 +250,64 @@ static char *settings_statement(const struct client *client)
     return sql;
 }
 
-/* A backend is there: its parameters are the session's; own settings are made on it first. */
-void auth_granted(struct client *client, struct server *server)
+/* All is known: the session is open, on no backend. */
+static void open_session(struct client *client)
 {
     send_parameters(client);
-    if (!needs_own_settings(client)) {
-        client->server = NULL;
-        server->client = NULL;
-        client_set_state(client, CLIENT_READY);
-        send_ready(client);
-        server_release(server);
-        proxy_read_later(client);
+    client_set_state(client, CLIENT_READY);
+    send_ready(client);
+    proxy_read_later(client);
+}
+
+/* A backend is there.  Start-up settings that nobody has had before are made on it, and asked back: what they come to, and
+ * what the server reports, is the session's beginning. */
+void auth_granted(struct client *client, struct server *server)
+{
+    if (!must_try_settings(client)) {
+        auth_settled(client, NULL, NULL);
         return;
     }
     char *sql = settings_statement(client);
     struct buffer message = {0};
     build_query(&message, sql);
-    relay_settle(client, server);
-    outstanding_injected(&server->outstanding);
-    stream_write(&server->stream, buffer_bytes(&message), buffer_length(&message));
+    settle_link(client, server);
+    outstanding_injected(&server->outstanding, INJECTION_LOGIN);
+    stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
     buffer_free(&message);
     free(sql);
+    settle_ask(client, server, PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_ROLE) | PIN_BIT(PIN_REQUEST));
+    stream_flush(&server->stream);
 }
 
 void auth_settled(struct client *client, const char *sqlstate, const char *error)
 {
+    struct server *server = client->server;
     if (error) {
         client_fatal(client, sqlstate, error, NULL, NULL);
         return;
     }
-    client->pins |= SQL_SIGN_SET;
-    client_set_state(client, CLIENT_LINKED);
-    send_ready(client);
-    proxy_read_later(client);
+    const struct start_memory *memory = find_start(client);
+    if (memory) {
+        begin_with(client, memory->settings);
+        replace_settings(client, &client->told, memory->told ? settings_hold(memory->told) : NULL);
+    } else if (needs_own_settings(client) && !client->lane->is_replication) {
+        begin_with(client, client->settings);
+        if (client->pins == 0)
+            remember_start(client);
+    }
+    if (!server) {
+        open_session(client);
+    } else if (client->pins != 0) {
+        send_parameters(client);
+        client_set_state(client, CLIENT_LINKED);
+        send_ready(client);
+        proxy_read_later(client);
+    } else {
+        client->server = NULL;
+        server->client = NULL;
+        open_session(client);
+        server_release(server);
+    }
 }
 
 static void enter_console(struct client *client)
@@ -237,15 +354,13 @@ void auth_succeeded(struct client *client)
         if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
-    client->lane = proxy_lane(client->pool, database, client->startup.database, user, password);
+    client->lane = session_lane(client, database, user, password);
+    settle_begin(client);
     client_set_state(client, CLIENT_LOGIN);
-    if (client->lane->parameters && !needs_own_settings(client)) {
-        send_parameters(client);
-        client_set_state(client, CLIENT_READY);
-        send_ready(client);
-    } else if (client_acquire(client)) {
+    if (client->lane->parameters && !must_try_settings(client))
+        auth_settled(client, NULL, NULL);
+    else if (client_acquire(client))
         auth_granted(client, client->server);
-    }
 }
 
 /* ---- proof ---- */

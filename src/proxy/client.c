@@ -80,6 +80,7 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
     client->is_unix = listener->is_unix;
     client->address = *address;
     client->connected_wall_us = clock_wall_us();
+    client->id = ++proxy->last_client_id;
     if (!client->is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -116,6 +117,8 @@ static void client_gone(struct client *client)
     if (ssl)
         SSL_free(ssl);
     buffer_free(&client->held);
+    client_statements_clear(&proxy->statements, &client->statements);
+    settle_client_free(client);
     free(client->scram);
     free(client->query);
     client->query = NULL;
@@ -136,9 +139,11 @@ static void leave_backend(struct client *client)
     client->server = NULL;
     if (!server)
         return;
-    bool is_session = !client->pool->config || client->pool->config->mode == POOL_MODE_SESSION;
-    if (client->pins != 0 || is_session || client->state == CLIENT_LOGIN)
+    if (client->pins != 0 || client->asks != 0 || server->asked != 0 || !settle_is_shared(client) ||
+        client->state == CLIENT_LOGIN)
         server->is_dirty = true;
+    if ((client->pins & PIN_BIT(PIN_LOAD)) || client->lane->is_replication)
+        server->is_spoilt = true;
     server_abandon(server, client->message_left > 0 && !client->is_discarding);
 }
 
@@ -236,12 +241,12 @@ bool client_acquire(struct client *client)
     client->linked_us = proxy->now_us;
     client->transaction_us = proxy->now_us;
     client->was_warned = false;
-    client->is_new_link = true;
+    client->has_own_unnamed = false;
     server->client = client;
     server->request_us = proxy->now_us;
     if (client->state != CLIENT_LOGIN) {
         client_set_state(client, CLIENT_LINKED);
-        relay_settle(client, server);
+        settle_link(client, server);
     }
     return true;
 }
@@ -269,13 +274,13 @@ void client_granted(struct client *client, struct server *server)
     client->transaction_us = client->linked_us;
     client->request_us = client->linked_us;
     client->was_warned = false;
-    client->is_new_link = true;
+    client->has_own_unnamed = false;
     if (client->state == CLIENT_LOGIN) {
         auth_granted(client, server);
         return;
     }
     client_set_state(client, CLIENT_LINKED);
-    relay_settle(client, server);
+    settle_link(client, server);
     relay_held(client);
     if (client->state != CLIENT_GONE && client->stream.may_read)
         proxy_read_later(client);

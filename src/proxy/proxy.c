@@ -57,13 +57,16 @@ struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name)
 }
 
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
-                        const char *name, const char *user, const char *password)
+                        const char *name, const char *user, const char *password,
+                        const struct lane_replication *replication)
 {
     struct proxy *proxy = pool->proxy;
     struct lane *lane;
     const char *upstream = database->dbname_is_forced && database->dbname ? database->dbname : name;
-    char *key =
-        memory_printf("%s\n%s\n%s\n%s", pool->name, database->name, upstream, user ? user : "");
+    char *key = memory_printf("%s\n%s\n%s\n%s%s%s%s", pool->name, database->name, upstream,
+                              user ? user : "", replication ? "\n" : "",
+                              replication ? replication->replication : "",
+                              replication ? replication->options : "");
     HASH_FIND_STR(proxy->lanes, key, lane);
     if (lane) {
         free(key);
@@ -75,6 +78,11 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
     }
     lane = memory_alloc(sizeof(*lane));
     lane->pool = pool;
+    if (replication) {
+        lane->is_replication = true;
+        lane->replication = memory_strdup(replication->replication);
+        lane->options = memory_strdup(replication->options);
+    }
     lane->key = key;
     lane->section = memory_strdup(database->name);
     lane->database = memory_strdup(upstream);
@@ -94,6 +102,9 @@ static void lane_free(struct proxy *proxy, struct lane *lane)
         free(lane->parameters[i].value);
     }
     free(lane->parameters);
+    auth_forget_starts(proxy, lane);
+    free(lane->replication);
+    free(lane->options);
     free(lane->section);
     free(lane->database);
     free(lane->user);
@@ -110,7 +121,7 @@ static void sweep_lanes(struct proxy *proxy)
     struct lane *next;
     struct client *client;
     HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!lane->error)
+        if (!lane->error && !lane->is_replication)
             continue;
         bool is_used = lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
         for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)
@@ -317,6 +328,36 @@ void proxy_stop(struct proxy *proxy, bool at_once)
 
 /* ---- dispose, pause ---- */
 
+#define CLEARED_US (6 * CLOCK_S) /* PostgreSQL waits 5 s for others to leave a database */
+
+static bool names_database(const char *text, size_t length, const char *name)
+{
+    size_t bytes = strlen(name);
+    for (size_t at = 0; at + bytes <= length; at++) {
+        if (strncasecmp(text + at, name, bytes) == 0)
+            return true;
+    }
+    return false;
+}
+
+void proxy_clear_database(struct client *client, const char *text, size_t length)
+{
+    struct proxy *proxy = client->proxy;
+    struct lane *lane;
+    struct lane *next;
+    HASH_ITER (hh, proxy->lanes, lane, next) {
+        struct pool_backend *backend;
+        if (lane == client->lane || (!names_database(text, length, lane->database) &&
+                                     strncmp(lane->database, "template", 8) != 0))
+            continue;
+        pool_lane_hold_off(&lane->lane, proxy->now_us + CLEARED_US);
+        for (int state = BACKEND_IDLE; state <= BACKEND_CHECKING; state++) {
+            while ((backend = TAILQ_FIRST(&lane->lane.backends[state])))
+                server_close((struct server *)backend, "in the way of a command on its database");
+        }
+    }
+}
+
 void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool)
 {
     struct lane *lane;
@@ -369,6 +410,10 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->tick_event = evtimer_new(base, on_tick, proxy);
     if (getrandom(proxy->secret, sizeof(proxy->secret), 0) < 0)
         log_warning("no random bytes for the secret of mock salts");
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof(random), 0) < 0)
+        random = (uint64_t)proxy->now_us;
+    statement_table_init(&proxy->statements, random);
     return proxy;
 }
 
@@ -461,6 +506,7 @@ void proxy_free(struct proxy *proxy)
     if (proxy->tls)
         tls_context_free(proxy->tls);
     config_free(proxy->config);
+    buffer_free(&proxy->customs);
     free(proxy);
     buffer_free_list_empty();
 }

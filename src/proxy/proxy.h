@@ -29,7 +29,10 @@
 #include "net/tls.h"
 #include "net/worker.h"
 #include "policy/budget.h"
+#include "policy/pin.h"
 #include "policy/pool.h"
+#include "policy/prepared.h"
+#include "policy/session.h"
 #include "proto/outstanding.h"
 #include "proto/scram.h"
 #include "proto/sql.h"
@@ -53,6 +56,7 @@ struct proxy_pool {
     const struct config_pool *config; /* NULL once a reload has dropped the pool */
     char *name;
     int clients;
+    int pinned;      /* of these, tied to their backends */
     int64_t ceiling; /* connections open when the upstream last said "full"; 0 never */
     uint64_t timeouts;
     bool is_running; /* proxy_run_pool is at work, further down the stack */
@@ -63,6 +67,14 @@ struct proxy_pool {
 struct parameter {
     char *name;
     char *value;
+};
+
+/* What a client's start-up settings came to, so that the next one with the same needs no backend to know. */
+struct start_memory {
+    char *key;
+    struct settings *settings; /* in force, without application_name */
+    struct settings *told;     /* the parameters that the server reported anew */
+    UT_hash_handle hh;
 };
 
 /* One (pool, database, upstream user): the pool's lane and what its logins need. */
@@ -76,10 +88,21 @@ struct lane {
     char *key;                    /* of the hash table */
     struct parameter *parameters; /* as the last login reported them; NULL before the first */
     size_t parameter_count;
+    struct start_memory *starts; /* hash by key */
+    bool is_replication;         /* logins ask for the replication protocol, with these: */
+    char *replication;
+    char *options;
+    bool uses_currval;   /* a client of it has asked for a sequence's value of its session */
     char *error;         /* why the last login failed; NULL when it did not */
     char error_state[6]; /* its SQLSTATE */
     bool is_full;        /* it failed because the upstream has no free connection */
     UT_hash_handle hh;
+};
+
+/* What a login for replication asks for: libpq's `replication` and `options`. */
+struct lane_replication {
+    const char *replication;
+    const char *options;
 };
 
 enum client_state {
@@ -100,6 +123,7 @@ struct client {
     struct proxy_pool *pool; /* NULL: the admin listener */
     struct lane *lane;
     struct server *server; /* while LINKED (or LOGIN with a backend) */
+    uint64_t id;           /* of no other client, ever; not 0 */
     enum client_state state;
     struct stream stream;
     struct buffer held;    /* bytes read and not yet dealt with */
@@ -115,13 +139,28 @@ struct client {
     bool is_counted;       /* in its pool's number of clients */
     bool has_asked_tls;    /* SSLRequest was answered */
     bool has_asked_gss;
-    bool has_unbound_parse; /* an unnamed statement that no Bind has used yet */
-    bool is_new_link;       /* it has a backend and has sent nothing yet */
-    bool was_warned;        /* leak_warning has spoken about this link */
-    bool is_lingering;      /* was told a FATAL: closed when it has closed too */
-    bool has_said_goodbye;  /* our side of the connection is shut */
-    uint32_t pins;          /* enum sql_sign: why it keeps its backend */
+    bool has_own_unnamed; /* the backend's unnamed statement is its own, or there is none */
+    bool
+        has_unbound_parse; /* an unnamed statement too long to be kept, which no Bind has used yet */
+    bool has_private_names; /* its statements are on its backend under its own names */
+    bool has_unasked;      /* something was run since the server was asked what the session holds */
+    bool saw_reset;        /* a statement since the last Sync goes back to start-up settings */
+    bool restore_is_due;   /* and they are to be restored behind the message that passes */
+    uint16_t restores;     /* such on their way */
+    bool was_warned;       /* leak_warning has spoken about this link */
+    bool is_lingering;     /* was told a FATAL: closed when it has closed too */
+    bool has_said_goodbye; /* our side of the connection is shut */
+    uint32_t pins;         /* enum pin: why it keeps its backend */
+    uint32_t asks; /* enum pin: what the server is to be asked when the transaction is over */
     struct sql_scan scan;
+    struct settings *settings; /* what must be in force when it runs something */
+    struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
+    struct settings *told;     /* reported to it since, where that matters; NULL: nothing */
+    struct client_statements statements; /* its names of prepared statements */
+    uint8_t *unnamed;                    /* the body of its unnamed statement, behind the name */
+    size_t unnamed_length;               /* 0: there is none */
+    size_t unnamed_capacity;
+    uint32_t unnamed_signs;
     struct startup startup;
     char application_name[64];
     uint16_t minor; /* of the protocol, agreed */
@@ -161,7 +200,18 @@ struct server {
     struct stream stream;
     bool is_streaming; /* the login is done and `stream` is open */
     struct outstanding outstanding;
-    struct buffer held; /* the beginning of a message that has not come in whole */
+    struct settings *settings;            /* in force on it */
+    struct backend_statements statements; /* what is prepared on it */
+    bool needs_look;                      /* one of the next four says more than `settings` */
+    bool is_unknown;                      /* settings may be in force that `settings` lacks */
+    bool is_spoilt;                       /* nothing can clean it for another client */
+    uint64_t hidden_by;    /* this client ran code that may have set what cannot be asked for */
+    uint64_t sequences_by; /* this client has drawn from a sequence */
+    uint32_t asked;        /* enum pin: a question is on its way; 0: none */
+    uint32_t found;        /* of these, what its answer has said so far */
+    bool has_failed_question;
+    struct settings_draft draft; /* the settings that the answer has named so far */
+    struct buffer held;          /* the beginning of a message that has not come in whole */
     uint32_t message_left;
     bool is_swallowing;     /* the passing message is not for the client */
     bool is_dirty;          /* DISCARD ALL before the next client */
@@ -169,10 +219,10 @@ struct server {
     bool said_fatal;        /* it sent a FATAL: the end is near */
     bool is_held_for_close; /* its socket is gone; counted until close_us */
     bool wants_cancel_again;
-    char status;                   /* of its last ReadyForQuery: I, T, E */
-    char application_name[64];     /* in force on it; "" is unknown */
-    char own_application_name[64]; /* what it logged in with */
-    int cancels;                   /* on their way */
+    bool watches_tags;         /* a DISCARD ALL or DEALLOCATE ALL may be on its way */
+    char status;               /* of its last ReadyForQuery: I, T, E */
+    char application_name[64]; /* in force on it, to be shown */
+    int cancels;               /* on their way */
     int pid;
     int64_t deadline_us; /* of its login, ping, cleaning; INT64_MAX none */
     int64_t connected_wall_us;
@@ -209,6 +259,11 @@ struct proxy {
     struct proxy_pool *pools[BUDGET_POOLS_MAX];
     size_t pool_count;
     struct lane *lanes; /* hash by key */
+    struct statement_table statements;
+    struct settings_table settings;
+    struct buffer
+        customs; /* names of custom settings that statements have named, each with its zero */
+    uint64_t last_client_id;
     struct client_list clients;
     struct server_list servers;
     struct client *clients_by_key;
@@ -260,11 +315,15 @@ void proxy_read_later(struct client *client);
 struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
 /* Replaces all connections: of one pool, or of all when NULL (contract 7, DISPOSE, RECONNECT). */
 void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool);
+/* The text is about databases (CREATE, ALTER, DROP DATABASE): free connections to those that it names, or to the template, are
+ * closed, or they would be in its way. */
+void proxy_clear_database(struct client *client, const char *text, size_t length);
 /* PAUSE and RESUME of one pool, or of all when NULL. */
 void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused);
-/* The lane for this client, made when it is new. */
+/* The lane of this pool, database and user, made when it is new; `replication` is NULL for ordinary sessions. */
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
-                        const char *name, const char *user, const char *password);
+                        const char *name, const char *user, const char *password,
+                        const struct lane_replication *replication);
 
 /* ---- reload.c ---- */
 
@@ -325,11 +384,16 @@ void auth_granted(struct client *client, struct server *server);
 /* The start-up settings have been answered on its backend: `error` is the server's message or NULL. */
 void auth_settled(struct client *client, const char *sqlstate, const char *error);
 void auth_forget_verifiers(struct proxy *proxy);
+/* What the lane's clients' start-up settings came to may be different now. */
+void auth_forget_starts(struct proxy *proxy, struct lane *lane);
 
 /* ---- session_start.c ---- */
 
 /* A StartupMessage (behind its length): limits, rights, then asks for proof. */
 void session_start(struct client *client, const uint8_t *body, size_t length);
+/* Its lane: one of its own kind when it asks for the replication protocol. */
+struct lane *session_lane(struct client *client, const struct config_database *database,
+                          const char *user, const char *password);
 /* Whether its user and address may use its pool; a FATAL when not.  Asked after the proof, so that a stranger does not
  * learn who may. */
 bool session_may_use_pool(struct client *client);
@@ -340,12 +404,12 @@ void auth_sweep(struct client *client);
 
 /* Deals with a client's bytes; returns how many it took.  The rest must be kept. */
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length);
+/* Between two transactions: the backend is given up. */
+void relay_release(struct client *client, struct server *server);
 /* Whether the client is in the middle of something: no answer is due before it has sent more. */
 bool relay_awaits_more(const struct client *client);
 /* Reads from the server and passes on, as far as the client takes it. */
 void relay_server_pump(struct server *server);
-/* Puts the client's settings in force on its new backend, ahead of its first message. */
-void relay_settle(struct client *client, struct server *server);
 
 /* ---- server_login.c ---- */
 
@@ -378,8 +442,74 @@ void server_cancel_done(struct server *server);
 /* Looks at its deadlines. */
 void server_sweep(struct server *server);
 const char *server_parameter(const struct server *server, const char *name);
-/* A ParameterStatus came. */
-void server_note_parameter(struct server *server, const char *name, const char *value);
+
+/* ---- settle.c: what a session holds, and how it gets to the next backend ---- */
+
+/* Whether the client shares backends: not in session mode, nor for replication. */
+bool settle_is_shared(const struct client *client);
+/* A client has its name: what must be in force for it. */
+void settle_begin(struct client *client);
+void settle_client_free(struct client *client);
+void settle_server_free(struct server *server);
+/* Puts the client's settings in force on its new backend, ahead of its first message, in the same write. */
+void settle_link(struct client *client, struct server *server);
+/* Takes the signs of a statement's text into account; `text` is NULL when not all of it is there. */
+void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length);
+/* Reads what matters beyond signs: set_config()'s targets (a mask of enum sql_config), names of custom settings. */
+uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length);
+/* Restores start-up settings behind the RESET that has just been sent. */
+void settle_restore(struct client *client, struct server *server);
+/* Asks the server what the session holds: those of `asks` (enum pin), and more when the rules say so. */
+void settle_ask(struct client *client, struct server *server, uint32_t asks);
+/* A row of the answer. */
+void settle_row(struct server *server, const uint8_t *body, size_t length);
+/* The answer is complete: settings and pins are as it says. */
+void settle_answered(struct server *server);
+/* An error came in answer to a query of ours while a client is linked. */
+void settle_failed(struct server *server, enum outstanding_injection injection,
+                   const char *sqlstate, const char *message);
+/* A ParameterStatus; whether it goes to the client. */
+bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
+                      const char *value);
+/* DISCARD ALL by us: nothing is in force but what the login brought. */
+void settle_forget(struct server *server);
+/* Ties the client to its backend for these reasons (enum pin) too; 0 changes nothing. */
+void settle_pin(struct client *client, uint32_t pins);
+/* Exactly these. */
+void settle_set_pins(struct client *client, uint32_t pins);
+/* Looks at a linked, idle client's pins: may one of them have gone? */
+void settle_sweep(struct client *client);
+
+/* ---- prepare.c: prepared statements that travel ---- */
+
+/* What became of a message's head. */
+struct prepared_head {
+    size_t taken;     /* bytes of the message that another head stands for; 0: it passes as it is */
+    bool is_changed;  /* something was queued to the server, what stood before the message first */
+    bool is_recorded; /* the message itself is in the server's `outstanding` already */
+};
+
+/* Whether enough of the message is there to translate it. */
+bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message);
+/* Whether the server must have answered something else before. */
+bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
+                       size_t at_hand, uint32_t message);
+/* Translates the head of a message of a linked client; `before` are bytes not yet forwarded that come first. */
+struct prepared_head prepare_translate(struct client *client, uint8_t type, const uint8_t *bytes,
+                                       size_t at_hand, uint32_t message, uint32_t signs,
+                                       const uint8_t *before, size_t before_length);
+/* Where the pool's `pin` setting forbids what the signs say, another statement is queued in the place of this one, which
+ * raises an error that explains; `taken` is then all of the message. */
+struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,
+                                     uint32_t signs, const uint8_t *before, size_t before_length);
+/* Takes into account what `outstanding` has learned from the server's last message. */
+void prepare_answered(struct server *server);
+/* Puts the client's statements on its backend under its own names, and no others: it looks at pg_prepared_statements. */
+void prepare_make_private(struct client *client, struct server *server);
+/* The server has said DISCARD ALL or DEALLOCATE ALL. */
+void prepare_all_gone(struct server *server);
+/* Sends the error on with the client's own names in it.  False when there is nothing to change. */
+bool prepare_translate_error(struct client *client, const uint8_t *body, size_t length);
 
 /* ---- cancel.c ---- */
 

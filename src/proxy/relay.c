@@ -53,28 +53,17 @@ static uint32_t longest_message(uint8_t type)
     }
 }
 
-static void begin_text(struct client *client, uint8_t type)
+/* A text that is not there in whole is scanned as it passes; its signs come too late for what must go before it. */
+static void begin_text(struct client *client, uint8_t type, bool is_name_read)
 {
     client->text_phase = TEXT_NONE;
-    if (client->pins != 0 || client->pool->config == NULL ||
-        client->pool->config->mode == POOL_MODE_SESSION)
-        return;
     if (type == 'Q')
         client->text_phase = TEXT_QUERY;
     else if (type == 'P')
-        client->text_phase = TEXT_PARSE_NAME;
-    else if (type == 'F')
-        client->pins |= SQL_SIGN_CODE;
+        client->text_phase = is_name_read ? TEXT_PARSE : TEXT_PARSE_NAME;
     else
         return;
     sql_scan_start(&client->scan);
-}
-
-static void end_text(struct client *client)
-{
-    uint32_t signs = sql_scan_finish(&client->scan);
-    client->text_phase = TEXT_NONE;
-    client->pins |= signs & SQL_SIGNS_PINNING;
 }
 
 /* The next piece of a passing Query or Parse: finds the text in it. */
@@ -82,8 +71,6 @@ static void feed_text(struct client *client, const uint8_t *bytes, size_t length
 {
     if (client->text_phase == TEXT_PARSE_NAME) {
         const uint8_t *end = memchr(bytes, 0, length);
-        if (end != bytes)
-            client->pins |= SQL_SIGN_PREPARE; /* a named statement lives on its backend */
         if (!end)
             return;
         length -= (size_t)(end - bytes) + 1;
@@ -92,8 +79,10 @@ static void feed_text(struct client *client, const uint8_t *bytes, size_t length
     }
     const uint8_t *end = memchr(bytes, 0, length);
     sql_scan_feed(&client->scan, bytes, end ? (size_t)(end - bytes) : length);
-    if (end)
-        end_text(client);
+    if (end) {
+        client->text_phase = TEXT_NONE;
+        settle_note_signs(client, sql_scan_finish(&client->scan), NULL, 0);
+    }
 }
 
 enum verdict { VERDICT_FORWARD, VERDICT_DISCARD, VERDICT_WAIT, VERDICT_END };
@@ -130,27 +119,7 @@ static enum verdict want_backend(struct client *client, uint8_t type)
     return VERDICT_FORWARD;
 }
 
-/* An unnamed statement lives until the next Parse or Query: one that no Bind has used when its Sync comes is meant for
- * later, and keeps its backend. */
-static void note_unnamed(struct client *client, uint8_t type)
-{
-    if (type == 'P')
-        client->has_unbound_parse = true;
-    else if (type == 'B' || type == 'Q')
-        client->has_unbound_parse = false;
-    else if (type == 'S' && client->has_unbound_parse)
-        client->pins |= SQL_SIGN_PREPARE;
-}
-
-/* A transaction that begins with anything but Parse or Query could meet the unnamed statement of the client before it: an
- * empty query drops that (protocol 55.2.3). */
-static void drop_unnamed(struct server *server)
-{
-    static const uint8_t empty_query[] = {'Q', 0, 0, 0, 5, 0};
-    outstanding_injected(&server->outstanding);
-    stream_queue(&server->stream, empty_query, sizeof(empty_query));
-}
-
+/* What happens to the message: it needs a backend, which may have to be waited for. */
 static enum verdict judge_message(struct client *client, uint8_t type)
 {
     if (client->is_skipping)
@@ -159,24 +128,91 @@ static enum verdict judge_message(struct client *client, uint8_t type)
         client_close(client);
         return VERDICT_END;
     }
-    if (!client->server) {
-        enum verdict verdict = want_backend(client, type);
-        if (verdict != VERDICT_FORWARD)
-            return verdict;
+    if (!client->server)
+        return want_backend(client, type);
+    return VERDICT_FORWARD;
+}
+
+/* The text of a whole Query or Parse; NULL when it is another message or not all there. */
+static const char *whole_text(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message,
+                              size_t *length)
+{
+    const uint8_t *text = bytes + HEADER_BYTES;
+    const uint8_t *end = bytes + message + 1;
+    if ((type != 'Q' && type != 'P') || at_hand < (size_t)message + 1)
+        return NULL;
+    if (type == 'P') {
+        const uint8_t *name_end = memchr(text, 0, (size_t)(end - text));
+        if (!name_end)
+            return NULL;
+        text = name_end + 1;
     }
-    if (client->is_new_link && type != 'P' && type != 'Q')
-        drop_unnamed(client->server);
-    client->is_new_link = false;
+    const uint8_t *text_end = memchr(text, 0, (size_t)(end - text));
+    if (!text_end)
+        return NULL; /* malformed: the server says so */
+    *length = (size_t)(text_end - text);
+    return (const char *)text;
+}
+
+/* What the text of a statement asks of us before it may go.  Returns its signs. */
+static uint32_t prepare_way(struct client *client, const char *text, size_t length,
+                            const uint8_t **before, size_t *before_length,
+                            struct prepared_head *head)
+{
     struct server *server = client->server;
+    uint32_t signs = sql_signs(text, length);
+    if (signs & SQL_SIGN_DATABASE)
+        proxy_clear_database(client, text, length);
+    if ((signs & SQL_SIGN_LOOK) && !client->has_private_names) {
+        stream_queue(&server->stream, *before, *before_length);
+        *before_length = 0;
+        head->is_changed = true;
+        prepare_make_private(client, server);
+    }
+    return signs;
+}
+
+/* A message goes to the server: what is remembered of it.  Returns what became of its head. */
+static struct prepared_head note_message(struct client *client, uint8_t type, const uint8_t *bytes,
+                                         size_t at_hand, uint32_t message, const uint8_t *before,
+                                         size_t before_length)
+{
+    struct server *server = client->server;
+    struct prepared_head head = {0};
     if (server->outstanding.count == 0)
         client->request_us = client->proxy->now_us;
     if (server->outstanding.count == 0 && server->status == 'I')
         client->transaction_us = client->proxy->now_us;
     client->last_type = type;
-    outstanding_sent(&server->outstanding, type);
-    note_unnamed(client, type);
-    begin_text(client, type);
-    return VERDICT_FORWARD;
+    size_t length = 0;
+    const char *text = whole_text(type, bytes, at_hand, message, &length);
+    uint32_t signs = 0;
+    if (!settle_is_shared(client)) {
+        if (text && (sql_signs(text, length) & SQL_SIGN_RESET))
+            client->saw_reset = true;
+        outstanding_sent(&server->outstanding, type);
+        return head;
+    }
+    bool was_changed = false;
+    if (text) {
+        signs = prepare_way(client, text, length, &before, &before_length, &head);
+        was_changed = head.is_changed;
+        head = prepare_refusal(client, type, message, signs, before, before_length);
+    }
+    if (head.taken == 0) {
+        if (text && (type == 'Q' || bytes[HEADER_BYTES] == 0))
+            settle_note_signs(client, signs, text, length);
+        else if (type == 'F')
+            settle_note_signs(client, SQL_SIGN_CODE, NULL, 0);
+        head =
+            prepare_translate(client, type, bytes, at_hand, message, signs, before, before_length);
+    }
+    head.is_changed |= was_changed;
+    if (!head.is_recorded)
+        outstanding_sent(&server->outstanding, type);
+    if (!text)
+        begin_text(client, type, head.taken > 0);
+    return head;
 }
 
 static bool check_message(struct client *client, uint8_t type, uint32_t length)
@@ -217,8 +253,36 @@ static void keep_query(struct client *client, uint8_t type, const uint8_t *body,
 
 static void forward_to_server(struct client *client, const uint8_t *bytes, size_t length)
 {
-    if (length > 0 && client->server)
+    if (!client->server)
+        return;
+    if (length > 0)
         stream_write(&client->server->stream, bytes, length);
+    else if (stream_backlog(&client->server->stream) > 0)
+        stream_flush(&client->server->stream); /* heads that were changed */
+}
+
+/* Whether more of the message, or an answer to an earlier one, must come first. */
+static bool must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
+                      size_t at_hand, uint32_t message)
+{
+    if (client->is_skipping || !settle_is_shared(client) || message < 4 || message > MESSAGE_LARGE)
+        return false;
+    return !prepare_is_at_hand(type, bytes, at_hand, message) ||
+           prepare_must_wait(client, type, bytes, at_hand, message);
+}
+
+/* A Query or Sync that ends with a RESET before it has passed in whole. */
+static bool must_restore(const struct client *client)
+{
+    return client->saw_reset && client->message_left == 0 && client->server &&
+           !client->is_discarding && (client->last_type == 'Q' || client->last_type == 'S');
+}
+
+static void restore_behind(struct client *client, const uint8_t *bytes, size_t length)
+{
+    forward_to_server(client, bytes, length);
+    client->saw_reset = false;
+    settle_restore(client, client->server);
 }
 
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length)
@@ -236,6 +300,10 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             client->message_left -= (uint32_t)piece;
             if (client->is_discarding)
                 run = at;
+            if (must_restore(client)) {
+                restore_behind(client, bytes + run, at - run);
+                run = at;
+            }
             continue;
         }
         if (length - at < HEADER_BYTES)
@@ -244,6 +312,8 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             break;
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
+        if (must_wait(client, type, bytes + at, length - at, message))
+            break;
         if (type == 'Q' || type == 'P')
             keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
                        message);
@@ -264,8 +334,21 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             client->text_phase = TEXT_NONE;
             run = at + HEADER_BYTES;
         }
-        client->message_left = message - 4;
-        at += HEADER_BYTES;
+        size_t head_bytes = HEADER_BYTES;
+        if (verdict == VERDICT_FORWARD) {
+            struct prepared_head head =
+                note_message(client, type, bytes + at, length - at, message, bytes + run, at - run);
+            if (head.taken > 0)
+                head_bytes = head.taken;
+            if (head.is_changed)
+                run = at + head.taken;
+        }
+        client->message_left = message - 4 - (uint32_t)(head_bytes - HEADER_BYTES);
+        at += head_bytes;
+        if (must_restore(client)) {
+            restore_behind(client, bytes + run, at - run);
+            run = at;
+        }
     }
     if (!client->is_discarding)
         forward_to_server(client, bytes + run, at - run);
@@ -279,29 +362,17 @@ bool relay_awaits_more(const struct client *client)
             (client->last_type != 'Q' && client->last_type != 'S'));
 }
 
-/* ---- what the client's session differs in from the backend's ---- */
-
-void relay_settle(struct client *client, struct server *server)
-{
-    if (strcmp(client->application_name, server->application_name) == 0)
-        return;
-    char *literal = build_quote_literal(client->application_name);
-    char *sql = memory_printf("SET application_name TO%s", literal);
-    struct buffer message = {0};
-    build_query(&message, sql);
-    stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
-    outstanding_injected(&server->outstanding);
-    memcpy(server->application_name, client->application_name, sizeof(server->application_name));
-    buffer_free(&message);
-    free(sql);
-    free(literal);
-}
-
 /* ---- from the server ---- */
 
-static bool must_be_whole(uint8_t type, uint32_t message)
+/* Messages that are looked into: tags only where they may say that prepared statements are gone, rows only of an answer
+ * to a question of ours. */
+static bool must_be_whole(const struct server *server, uint8_t type, uint32_t message)
 {
-    return (type == 'Z' || type == 'S' || type == 'E') && message <= INSPECTED_BYTES;
+    if (message > INSPECTED_BYTES)
+        return false;
+    return type == 'Z' || type == 'S' || type == 'E' || (type == 'C' && server->watches_tags) ||
+           (type == 'D' && server->asked &&
+            outstanding_injection(&server->outstanding) == INJECTION_QUESTION);
 }
 
 /* A timeout of ours cancelled the query: its error says which, not "due to user request". */
@@ -322,7 +393,8 @@ static bool replace_cancel_error(struct client *client, const char *sqlstate)
 }
 
 /* Returns true when the error must not reach the client as it is. */
-static bool read_error(struct server *server, const uint8_t *body, size_t length, bool is_injected)
+static bool read_error(struct server *server, const uint8_t *body, size_t length,
+                       enum outstanding_injection injection)
 {
     const char *severity = error_field(body, length, 'V');
     const char *sqlstate = error_field(body, length, 'C');
@@ -335,68 +407,127 @@ static bool read_error(struct server *server, const uint8_t *body, size_t length
         }
     }
     if (!server->client) {
-        if (is_injected && server->backend.state == BACKEND_CLEANING)
+        if (injection != INJECTION_NONE && server->backend.state == BACKEND_CLEANING)
             server->is_dirty = true; /* not clean yet: once more, until its time is over */
         return true;
     }
-    if (is_injected) {
-        if (server->client->state == CLIENT_LOGIN)
-            auth_settled(server->client, sqlstate ? sqlstate : "XX000", message ? message : "");
-        else
-            server->application_name[0] = '\0';
-        return !server->said_fatal;
+    if (injection != INJECTION_NONE) {
+        if (server->said_fatal)
+            return false; /* the client hears it */
+        settle_failed(server, injection, sqlstate ? sqlstate : "XX000", message ? message : "");
+        return true;
     }
-    return replace_cancel_error(server->client, sqlstate);
+    return replace_cancel_error(server->client, sqlstate) ||
+           prepare_translate_error(server->client, body, length);
 }
 
+/* Whether it goes to the client. */
 static bool read_parameter(struct server *server, const uint8_t *body, size_t length,
-                           bool is_injected)
+                           enum outstanding_injection injection)
 {
     const char *name = (const char *)body;
     const uint8_t *end = memchr(body, 0, length);
     if (!end || end + 1 >= body + length || !memchr(end + 1, 0, length - (size_t)(end + 1 - body)))
         return false;
-    server_note_parameter(server, name, (const char *)end + 1);
+    return settle_parameter(server, injection, name, (const char *)end + 1);
+}
+
+static bool is_tag(const uint8_t *body, size_t length, const char *tag)
+{
+    return length == strlen(tag) + 1 && memcmp(body, tag, length) == 0;
+}
+
+/* Some commands take every prepared statement with them, or what is known of sequences. */
+static void read_tag(struct server *server, const uint8_t *body, size_t length)
+{
+    bool is_all = is_tag(body, length, "DISCARD ALL");
+    if (is_all || is_tag(body, length, "DEALLOCATE ALL"))
+        prepare_all_gone(server);
+    if (is_all || is_tag(body, length, "DISCARD SEQUENCES")) {
+        server->sequences_by = 0;
+        if (server->client)
+            settle_set_pins(server->client, server->client->pins & ~PIN_BIT(PIN_SEQUENCE));
+    }
+}
+
+static void read_ready(struct server *server, const uint8_t *body, size_t length,
+                       enum outstanding_injection injection, bool for_client)
+{
     struct client *client = server->client;
-    if (is_injected && client && client->state == CLIENT_LOGIN)
-        return true; /* the client's own start-up setting: it wants to know */
-    if (!is_injected && client && client->pool->config &&
-        client->pool->config->mode != POOL_MODE_SESSION)
-        client->pins |= SQL_SIGN_SET;
-    return false;
+    server->status = length >= 1 ? (char)body[0] : 'I';
+    if (client && for_client) {
+        client->answered_us = server->proxy->now_us;
+        client->timeout_name = NULL;
+    }
+    if (injection == INJECTION_QUESTION)
+        settle_answered(server);
+    else if (injection == INJECTION_RESTORE && client && client->restores > 0)
+        client->restores--;
 }
 
 /* Looks into one complete message.  Returns whether it goes to the client. */
 static bool take_message(struct server *server, uint8_t type, const uint8_t *body, size_t length)
 {
-    bool is_injected = outstanding_is_injected(&server->outstanding);
+    enum outstanding_injection injection = outstanding_injection(&server->outstanding);
     bool for_client = outstanding_answered(&server->outstanding, type) == REPLY_FORWARD;
-    if (type == 'Z') {
-        server->status = length >= 1 ? (char)body[0] : 'I';
-        if (server->client && for_client) {
-            server->client->answered_us = server->proxy->now_us;
-            server->client->timeout_name = NULL;
-        }
-    } else if (type == 'E') {
-        if (read_error(server, body, length, is_injected))
+    if (server->outstanding.confirmed + server->outstanding.undone > 0)
+        prepare_answered(server);
+    switch (type) {
+    case 'Z':
+        read_ready(server, body, length, injection, for_client);
+        break;
+    case 'E':
+        if (read_error(server, body, length, injection))
             for_client = false;
         else if (server->said_fatal)
             for_client = true;
-    } else if (type == 'S') {
-        if (read_parameter(server, body, length, is_injected))
-            for_client = true;
+        break;
+    case 'S':
+        for_client = read_parameter(server, body, length, injection);
+        break;
+    case 'C':
+        if (server->watches_tags && injection == INJECTION_NONE)
+            read_tag(server, body, length);
+        break;
+    case 'D':
+        if (injection == INJECTION_QUESTION)
+            settle_row(server, body, length);
+        break;
+    default:
+        break;
     }
     return for_client && server->client;
 }
 
-/* The end of a transaction: the backend is free for others. */
-static bool may_release(const struct server *server)
+/* The client is linked and nothing goes on: between two transactions. */
+static bool is_at_rest(const struct server *server)
 {
     const struct client *client = server->client;
-    return client && server->status == 'I' && client->state == CLIENT_LINKED && client->pins == 0 &&
+    return client && server->status == 'I' && client->state == CLIENT_LINKED &&
            outstanding_is_empty(&server->outstanding) && server->message_left == 0 &&
            client->message_left == 0 && !server->outstanding.is_confused && !server->said_fatal &&
-           client->pool->config && client->pool->config->mode != POOL_MODE_SESSION;
+           settle_is_shared(client);
+}
+
+void relay_release(struct client *client, struct server *server)
+{
+    client->server = NULL;
+    server->client = NULL;
+    server->watches_tags = false;
+    client_set_state(client, CLIENT_READY);
+    server_release(server);
+}
+
+/* The end of a transaction: the backend is free for others, unless the client is tied to it or must be asked about. */
+static void end_transaction(struct server *server)
+{
+    struct client *client = server->client;
+    if (client->asks != 0) {
+        settle_ask(client, server, client->asks);
+        stream_flush(&server->stream);
+    } else if (client->pins == 0) {
+        relay_release(client, server);
+    }
 }
 
 static void refuse_transaction_block(struct client *client)
@@ -410,12 +541,8 @@ static void refuse_transaction_block(struct client *client)
 static void after_messages(struct server *server, bool saw_ready, struct client *client,
                            const uint8_t *bytes, size_t length)
 {
-    if (saw_ready && may_release(server)) {
-        client->server = NULL;
-        server->client = NULL;
-        client_set_state(client, CLIENT_READY);
-        server_release(server);
-    }
+    if (saw_ready && is_at_rest(server))
+        end_transaction(server);
     if (length > 0 && client)
         stream_write(&client->stream, bytes, length);
     if (!client || !saw_ready)
@@ -463,7 +590,7 @@ static size_t relay_from_server(struct server *server, const uint8_t *bytes, siz
             return length;
         }
         bool is_whole = length - at >= (size_t)message + 1;
-        bool is_inspected = must_be_whole(type, message);
+        bool is_inspected = must_be_whole(server, type, message);
         if (is_inspected && !is_whole)
             break;
         if (type == 'E' && client && at > run) { /* our own words may take its place */

@@ -40,7 +40,7 @@ void reload_choose_primary(struct proxy_pool *pool)
     const char *name = database->dbname ? database->dbname : database->user;
     if (strcmp(database->name, "*") != 0 && !database->dbname)
         name = database->name;
-    struct lane *lane = proxy_lane(pool, database, name, database->user, database->password);
+    struct lane *lane = proxy_lane(pool, database, name, database->user, database->password, NULL);
     pool->pool.primary = &lane->lane;
 }
 

@@ -50,6 +50,8 @@ static void server_gone(struct server *server)
     if (server->is_streaming)
         stream_close(&server->stream, false);
     outstanding_free(&server->outstanding);
+    backend_statements_clear(&proxy->statements, &server->statements);
+    settle_server_free(server);
     buffer_free(&server->held);
     if (server->cancel)
         PQfreeCancel(server->cancel);
@@ -82,17 +84,11 @@ void server_on_stream(struct stream *stream, void *arg)
         client_pump(client); /* the backend may take more now */
 }
 
-void server_note_parameter(struct server *server, const char *name, const char *value)
-{
-    if (strcmp(name, "application_name") == 0)
-        snprintf(server->application_name, sizeof(server->application_name), "%s", value);
-}
-
 static void send_query(struct server *server, const char *sql)
 {
     struct buffer message = {0};
     build_query(&message, sql);
-    outstanding_injected(&server->outstanding);
+    outstanding_injected(&server->outstanding, INJECTION_CLEAN);
     stream_write(&server->stream, buffer_bytes(&message), buffer_length(&message));
     buffer_free(&message);
 }
@@ -100,7 +96,7 @@ static void send_query(struct server *server, const char *sql)
 static void send_sync_of_ours(struct server *server)
 {
     static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
-    outstanding_injected(&server->outstanding);
+    outstanding_injected(&server->outstanding, INJECTION_CLEAN);
     stream_write(&server->stream, sync_message, sizeof(sync_message));
 }
 
@@ -131,16 +127,17 @@ static void clean_further(struct server *server)
 {
     if (server->cancels > 0)
         return; /* a cancel must hit neither these statements nor another client's */
-    if (server->outstanding.is_confused) {
-        server_close(server, "what it still owes is not known for sure");
+    if (server->outstanding.is_confused || server->is_spoilt) {
+        server_close(server, server->is_spoilt ? "its last client left what cannot be cleaned"
+                                               : "what it still owes is not known for sure");
         return;
     }
     if (server->status != 'I') {
         send_query(server, "ROLLBACK");
     } else if (server->is_dirty) {
         server->is_dirty = false;
-        memcpy(server->application_name, server->own_application_name,
-               sizeof(server->application_name));
+        prepare_all_gone(server);
+        settle_forget(server);
         send_query(server, "DISCARD ALL");
     } else {
         give_back(server);
@@ -194,9 +191,11 @@ void server_abandon(struct server *server, bool in_mid_message)
 {
     server->client = NULL;
     if (server->stream.is_broken || server->said_fatal || in_mid_message ||
-        server->outstanding.is_confused || server->outstanding.is_copying_both) {
+        server->outstanding.is_confused || server->outstanding.is_copying_both ||
+        server->is_spoilt) {
         server->is_broken_off = in_mid_message;
-        server_close(server, "client left in mid-message");
+        server_close(server, server->is_spoilt ? "its last client left what cannot be cleaned"
+                                               : "client left in mid-message");
         return;
     }
     pool_backend_move(&server->backend, BACKEND_CLEANING, server->proxy->now_us);

@@ -130,6 +130,13 @@ static void note_parameters(struct server *server)
                                         "scram_iterations",
                                         "search_path"};
     struct lane *lane = server->lane;
+    bool is_same = true;
+    for (size_t i = 0; i < lane->parameter_count && is_same; i++) {
+        const char *value = PQparameterStatus(server->conn, lane->parameters[i].name);
+        is_same = value && strcmp(value, lane->parameters[i].value) == 0;
+    }
+    if (!is_same)
+        auth_forget_starts(server->proxy, lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);
         free(lane->parameters[i].value);
@@ -169,8 +176,6 @@ static void login_complete(struct server *server)
     note_parameters(server);
     const char *name = PQparameterStatus(server->conn, "application_name");
     snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
-    memcpy(server->own_application_name, server->application_name,
-           sizeof(server->own_application_name));
     free(lane->error);
     lane->error = NULL;
     lane->is_full = false;
@@ -261,6 +266,9 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
     add_option(&options, "dbname", server->lane->database);
     add_option(&options, "user", server->lane->user);
     add_option(&options, "password", server->lane->password);
+    add_option(&options, "replication", server->lane->replication);
+    if (server->lane->is_replication)
+        add_option(&options, "options", server->lane->options);
     add_option(&options, "gssencmode", "disable"); /* its encryption cannot be relayed */
     add_option(&options, "fallback_application_name", "pgreserve");
     add_option(&options, "keepalives_idle", "30");
@@ -281,6 +289,8 @@ void server_open(struct lane *lane)
     server->proxy = proxy;
     server->lane = lane;
     server->stream.fd = -1;
+    backend_statements_init(&server->statements);
+    settle_forget(server);
     server->status = 'I';
     pool_backend_add(&server->backend, &lane->lane, proxy->now_us);
     TAILQ_INSERT_TAIL(&proxy->servers, server, link);

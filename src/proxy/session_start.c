@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -152,6 +153,62 @@ static bool tls_is_missing(const struct client *client)
            !client->is_unix;
 }
 
+/* Only printable ASCII, as PostgreSQL has it, and no more than a name's 63 bytes. */
+static void take_application_name(struct client *client)
+{
+    const char *name = client->startup.application_name;
+    snprintf(client->application_name, sizeof(client->application_name), "%s", name ? name : "");
+    for (char *at = client->application_name; *at; at++) {
+        if (*at < ' ' || *at > '~')
+            *at = '?';
+    }
+}
+
+/* Any spelling of true, or a word that is none of false (protocol 55.4). */
+static bool wants_replication(const struct client *client)
+{
+    static const char *const no[] = {"false", "off", "no", "0", NULL};
+    const char *value = client->startup.replication;
+    for (size_t i = 0; value && no[i]; i++) {
+        if (strcasecmp(value, no[i]) == 0)
+            return false;
+    }
+    return value != NULL;
+}
+
+/* A setting as it stands in `options`: a blank or a backslash in it has a backslash before it. */
+static void append_option(struct buffer *options, const char *name, const char *value)
+{
+    buffer_append(options, "-c ", 3);
+    buffer_append(options, name, strlen(name));
+    buffer_append(options, "=", 1);
+    for (; *value; value++) {
+        if (*value == ' ' || *value == '\\')
+            buffer_append(options, "\\", 1);
+        buffer_append(options, value, 1);
+    }
+    buffer_append(options, " ", 1);
+}
+
+struct lane *session_lane(struct client *client, const struct config_database *database,
+                          const char *user, const char *password)
+{
+    const char *name = client->startup.database;
+    if (!wants_replication(client))
+        return proxy_lane(client->pool, database, name, user, password, NULL);
+    struct buffer options = {0};
+    append_option(&options, "application_name", client->application_name);
+    for (size_t i = 0; i < client->startup.setting_count; i++)
+        append_option(&options, client->startup.settings[i].name,
+                      client->startup.settings[i].value);
+    buffer_append(&options, "", 1);
+    struct lane_replication replication = {client->startup.replication,
+                                           (const char *)buffer_bytes(&options)};
+    struct lane *lane = proxy_lane(client->pool, database, name, user, password, &replication);
+    buffer_free(&options);
+    return lane;
+}
+
 void session_start(struct client *client, const uint8_t *body, size_t length)
 {
     char error[256];
@@ -159,8 +216,7 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
         client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, error, NULL, NULL);
         return;
     }
-    snprintf(client->application_name, sizeof(client->application_name), "%s",
-             client->startup.application_name ? client->startup.application_name : "");
+    take_application_name(client);
     negotiate_version(client);
     if (client->proxy->state != PROXY_RUNNING) {
         client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
@@ -174,14 +230,6 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
     }
     if (!client->pool) {
         start_console(client);
-        return;
-    }
-    const char *replication = client->startup.replication;
-    if (replication && strcmp(replication, "false") != 0 && strcmp(replication, "off") != 0 &&
-        strcmp(replication, "no") != 0 && strcmp(replication, "0") != 0) {
-        client_fatal(client, SQLSTATE_FEATURE_NOT_SUPPORTED,
-                     "replication connections are not pooled", NULL,
-                     "Connect to PostgreSQL itself for replication.");
         return;
     }
     if (!client->pool->config || !within_limits(client) || !find_database(client)) {
@@ -259,7 +307,9 @@ void auth_sweep(struct client *client)
         if (!pool || !client->server)
             break;
         warn_of_leak(client, pool);
-        sweep_linked(client, pool, now_us);
+        settle_sweep(client);
+        if (client->state == CLIENT_LINKED)
+            sweep_linked(client, pool, now_us);
         break;
     case CLIENT_READY:
         if (pool && pool->client_idle_timeout_us > 0 &&

@@ -221,7 +221,7 @@ static void send_message(struct message m)
     }
     server.input[server.written++] = m;
     if (m.is_ours)
-        outstanding_injected(&outstanding);
+        outstanding_injected(&outstanding, INJECTION_CLEAN);
     else
         outstanding_sent(&outstanding, m.type);
 }

@@ -37,7 +37,7 @@ static void play(const char *text)
         if (*at == '>')
             outstanding_sent(&outstanding, type);
         else if (*at == '!')
-            outstanding_injected(&outstanding);
+            outstanding_injected(&outstanding, INJECTION_CLEAN);
         else
             outstanding_answered(&outstanding, type);
         at += 2;
@@ -190,12 +190,12 @@ static void replication_is_known(void **state)
 static void answers_to_our_own_queries_stay_with_us(void **state)
 {
     (void)state;
-    outstanding_injected(&outstanding);
+    outstanding_injected(&outstanding, INJECTION_CLEAN);
     outstanding_sent(&outstanding, 'Q');
-    assert_true(outstanding_is_injected(&outstanding));
+    assert_int_equal(outstanding_injection(&outstanding), INJECTION_CLEAN);
     for (const char *type = "CSEZ"; *type; type++)
         assert_int_equal(outstanding_answered(&outstanding, (uint8_t)*type), REPLY_SWALLOW);
-    assert_false(outstanding_is_injected(&outstanding));
+    assert_int_equal(outstanding_injection(&outstanding), INJECTION_NONE);
     for (const char *type = "TDCZ"; *type; type++)
         assert_int_equal(outstanding_answered(&outstanding, (uint8_t)*type), REPLY_FORWARD);
     assert_true(outstanding_is_empty(&outstanding));
@@ -204,7 +204,7 @@ static void answers_to_our_own_queries_stay_with_us(void **state)
 static void a_notification_is_never_swallowed(void **state)
 {
     (void)state;
-    outstanding_injected(&outstanding);
+    outstanding_injected(&outstanding, INJECTION_CLEAN);
     assert_int_equal(outstanding_answered(&outstanding, 'A'), REPLY_FORWARD);
     assert_int_equal(outstanding_answered(&outstanding, 'N'), REPLY_SWALLOW);
     play("<Z.");

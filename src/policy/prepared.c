@@ -1,0 +1,272 @@
+/*
+ * prepared.c - maps of prepared statements: see prepared.h.
+ */
+#include "policy/prepared.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+/* ---- statements ---- */
+
+void statement_table_init(struct statement_table *table, uint64_t random)
+{
+    *table = (struct statement_table){0};
+    snprintf(table->prefix, sizeof(table->prefix), "pgreserve_%08x_", (unsigned)random);
+}
+
+static struct statement *statement_new(struct statement_table *table, const uint8_t *body,
+                                       size_t length)
+{
+    struct statement *statement = memory_alloc(sizeof(*statement) + length);
+    statement->references = 1;
+    statement->is_current = true;
+    statement->length = length;
+    memcpy(statement->body, body, length);
+    snprintf(statement->name, sizeof(statement->name), "%s%llx", table->prefix,
+             (unsigned long long)++table->last_number);
+    HASH_ADD_KEYPTR(hh, table->by_body, statement->body, statement->length, statement);
+    return statement;
+}
+
+struct statement *statement_intern(struct statement_table *table, const uint8_t *body,
+                                   size_t length)
+{
+    struct statement *statement;
+    HASH_FIND(hh, table->by_body, body, length, statement);
+    if (!statement)
+        return statement_new(table, body, length);
+    statement->references++;
+    return statement;
+}
+
+struct statement *statement_renew(struct statement_table *table, struct statement *old)
+{
+    if (old->is_current) {
+        HASH_DEL(table->by_body, old);
+        old->is_current = false;
+    }
+    return statement_intern(table, old->body, old->length);
+}
+
+void statement_drop(struct statement_table *table, struct statement *statement)
+{
+    if (--statement->references > 0)
+        return;
+    if (statement->is_current)
+        HASH_DEL(table->by_body, statement);
+    free(statement);
+}
+
+/* ---- a client's names ---- */
+
+struct statement *client_statement_find(const struct client_statements *map, const char *name,
+                                        size_t length)
+{
+    struct client_statement *found;
+    HASH_FIND(hh, map->by_name, name, length, found);
+    return found ? found->statement : NULL;
+}
+
+const char *client_statement_name(const struct client_statements *map, const char *name,
+                                  size_t length)
+{
+    const struct client_statement *each;
+    for (each = map->by_name; each; each = each->hh.next) {
+        if (strlen(each->statement->name) == length &&
+            memcmp(each->statement->name, name, length) == 0)
+            return each->name;
+    }
+    return NULL;
+}
+
+void client_statement_add(struct client_statements *map, const char *name, size_t length,
+                          struct statement *statement)
+{
+    struct client_statement *named = memory_alloc(sizeof(*named) + length + 1);
+    memcpy(named->name, name, length);
+    named->statement = statement;
+    statement->references++;
+    HASH_ADD_KEYPTR(hh, map->by_name, named->name, length, named);
+}
+
+static void forget_name(struct statement_table *table, struct client_statements *map,
+                        struct client_statement *named)
+{
+    HASH_DEL(map->by_name, named);
+    statement_drop(table, named->statement);
+    free(named);
+}
+
+void client_statement_remove(struct statement_table *table, struct client_statements *map,
+                             const char *name, size_t length)
+{
+    struct client_statement *named;
+    HASH_FIND(hh, map->by_name, name, length, named);
+    if (named)
+        forget_name(table, map, named);
+}
+
+void client_statements_clear(struct statement_table *table, struct client_statements *map)
+{
+    struct client_statement *named;
+    struct client_statement *next;
+    HASH_ITER (hh, map->by_name, named, next)
+        forget_name(table, map, named);
+}
+
+/* ---- what is on a backend ---- */
+
+void backend_statements_init(struct backend_statements *map)
+{
+    *map = (struct backend_statements){0};
+    TAILQ_INIT(&map->used);
+    TAILQ_INIT(&map->expected);
+}
+
+static struct backend_statement *find(const struct backend_statements *map,
+                                      const struct statement *statement)
+{
+    struct backend_statement *found;
+    HASH_FIND_PTR(map->by_statement, &statement, found);
+    return found;
+}
+
+bool backend_statement_use(struct backend_statements *map, struct statement *statement)
+{
+    struct backend_statement *there = find(map, statement);
+    if (!there)
+        return false;
+    if (TAILQ_NEXT(there, link)) {
+        TAILQ_REMOVE(&map->used, there, link);
+        TAILQ_INSERT_TAIL(&map->used, there, link);
+    }
+    return true;
+}
+
+void backend_statement_add(struct backend_statements *map, struct statement *statement)
+{
+    if (backend_statement_use(map, statement))
+        return;
+    struct backend_statement *there = memory_alloc(sizeof(*there));
+    there->statement = statement;
+    statement->references++;
+    HASH_ADD_PTR(map->by_statement, statement, there);
+    TAILQ_INSERT_TAIL(&map->used, there, link);
+    map->count++;
+}
+
+static void forget_statement(struct statement_table *table, struct backend_statements *map,
+                             struct backend_statement *there)
+{
+    HASH_DEL(map->by_statement, there);
+    TAILQ_REMOVE(&map->used, there, link);
+    map->count--;
+    statement_drop(table, there->statement);
+    free(there);
+}
+
+void backend_statement_remove(struct statement_table *table, struct backend_statements *map,
+                              struct statement *statement)
+{
+    struct backend_statement *there = find(map, statement);
+    if (there)
+        forget_statement(table, map, there);
+}
+
+struct statement *backend_statement_oldest(const struct backend_statements *map)
+{
+    const struct backend_statement *first = TAILQ_FIRST(&map->used);
+    return first ? first->statement : NULL;
+}
+
+void backend_statements_clear(struct statement_table *table, struct backend_statements *map)
+{
+    struct backend_statement *there;
+    struct backend_statement *next;
+    HASH_ITER (hh, map->by_statement, there, next)
+        forget_statement(table, map, there);
+    while (!TAILQ_EMPTY(&map->expected))
+        expected_confirm(table, map);
+}
+
+/* ---- what was assumed ---- */
+
+void expect_answer(struct backend_statements *map, enum expected_kind kind,
+                   struct statement *statement, const char *name, size_t name_length)
+{
+    struct expected *expected = memory_alloc(sizeof(*expected) + name_length + 1);
+    expected->kind = kind;
+    expected->statement = statement;
+    statement->references++;
+    expected->name_length = name_length;
+    if (name_length > 0)
+        memcpy(expected->name, name, name_length);
+    TAILQ_INSERT_TAIL(&map->expected, expected, link);
+}
+
+static void forget_expected(struct statement_table *table, struct backend_statements *map,
+                            struct expected *expected)
+{
+    TAILQ_REMOVE(&map->expected, expected, link);
+    statement_drop(table, expected->statement);
+    free(expected);
+}
+
+void expected_confirm(struct statement_table *table, struct backend_statements *map)
+{
+    if (!TAILQ_EMPTY(&map->expected))
+        forget_expected(table, map, TAILQ_FIRST(&map->expected));
+}
+
+static void undo(struct statement_table *table, struct backend_statements *map,
+                 struct client_statements *client, const struct expected *expected)
+{
+    const char *name = expected->name;
+    size_t length = expected->name_length;
+    switch (expected->kind) {
+    case EXPECT_CLIENT_PARSE:
+        if (client && client_statement_find(client, name, length) == expected->statement)
+            client_statement_remove(table, client, name, length);
+        backend_statement_remove(table, map, expected->statement);
+        break;
+    case EXPECT_PARSE:
+        backend_statement_remove(table, map, expected->statement);
+        break;
+    case EXPECT_CLIENT_CLOSE:
+        if (client && !client_statement_find(client, name, length))
+            client_statement_add(client, name, length, expected->statement);
+        break;
+    case EXPECT_EVICTION:
+        backend_statement_add(map, expected->statement);
+        break;
+    case EXPECT_ERROR:
+        break;
+    }
+}
+
+void expected_undo(struct statement_table *table, struct backend_statements *map,
+                   struct client_statements *client, int count)
+{
+    struct expected *last = TAILQ_FIRST(&map->expected);
+    for (int i = 1; i < count && last; i++)
+        last = TAILQ_NEXT(last, link);
+    while (last) {
+        struct expected *before = TAILQ_PREV(last, expected_list, link);
+        undo(table, map, client, last);
+        forget_expected(table, map, last);
+        last = before;
+    }
+}
+
+bool expected_decides(const struct backend_statements *map, const char *name, size_t length)
+{
+    const struct expected *expected;
+    TAILQ_FOREACH (expected, &map->expected, link) {
+        if (expected->name_length == length && memcmp(expected->name, name, length) == 0)
+            return true;
+    }
+    return false;
+}

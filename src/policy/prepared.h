@@ -1,0 +1,132 @@
+/*
+ * prepared.h - whose prepared statement is where: protocol-level statements shared over backends (contract 5).
+ *
+ * A client names its statements as it likes; a backend knows them by names of ours.  A `statement` is one text with its
+ * parameter types, whoever prepared it.  A client has a map of its names, a backend a list of what is prepared on
+ * it, least recently used first.  Both are brought up to date when a message is sent, for a pipeline does not wait;
+ * what was assumed stands in the backend's queue of `expected` answers, and is confirmed or undone in that
+ * order: an error undoes all that the server then skips (protocol 55.2.3).
+ *
+ * Pure: no I/O, no clock.
+ */
+#ifndef POLICY_PREPARED_H
+#define POLICY_PREPARED_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <uthash.h>
+
+#define STATEMENT_NAME_BYTES 40
+
+/* One text and its parameter types.  Counted references; freed with the last one. */
+struct statement {
+    UT_hash_handle hh; /* by body */
+    int references;
+    bool is_current; /* in the table: the one that a new Parse of this body means */
+    uint32_t signs;  /* of its text (proto/sql.h): they count whenever it is executed */
+    size_t length;
+    char name[STATEMENT_NAME_BYTES]; /* on every backend */
+    uint8_t body[];                  /* of Parse, behind the name: text, zero, types */
+};
+
+/* All statements of a process. */
+struct statement_table {
+    struct statement *by_body;
+    uint64_t last_number;
+    char prefix[20]; /* of our names: not to be guessed by clients */
+};
+
+/* Makes the prefix from random bytes that the caller has. */
+void statement_table_init(struct statement_table *table, uint64_t random);
+/* The statement of this body, with a reference for the caller. */
+struct statement *statement_intern(struct statement_table *table, const uint8_t *body,
+                                   size_t length);
+/* The same body under a new name: the old one's plan may be in use. */
+struct statement *statement_renew(struct statement_table *table, struct statement *old);
+void statement_drop(struct statement_table *table, struct statement *statement);
+
+/* One name of a client. */
+struct client_statement {
+    UT_hash_handle hh;
+    struct statement *statement;
+    char name[];
+};
+
+/* A client's names. */
+struct client_statements {
+    struct client_statement *by_name;
+};
+
+/* NULL when the client has no such name. */
+struct statement *client_statement_find(const struct client_statements *map, const char *name,
+                                        size_t length);
+/* The name by which the client knows the statement of this name of ours; NULL when it does not. */
+const char *client_statement_name(const struct client_statements *map, const char *name,
+                                  size_t length);
+/* Takes a reference of its own. */
+void client_statement_add(struct client_statements *map, const char *name, size_t length,
+                          struct statement *statement);
+void client_statement_remove(struct statement_table *table, struct client_statements *map,
+                             const char *name, size_t length);
+void client_statements_clear(struct statement_table *table, struct client_statements *map);
+
+/* A statement on a backend. */
+struct backend_statement {
+    UT_hash_handle hh; /* by the statement's address */
+    TAILQ_ENTRY(backend_statement) link;
+    struct statement *statement;
+};
+TAILQ_HEAD(backend_statement_list, backend_statement);
+
+enum expected_kind {
+    EXPECT_PARSE,        /* ours: the statement is on the backend, or not after all */
+    EXPECT_CLIENT_PARSE, /* the client's: it also has a name for it */
+    EXPECT_CLIENT_CLOSE, /* the client's name is gone, or still there after all */
+    EXPECT_EVICTION,     /* ours: the statement is gone from the backend */
+    EXPECT_ERROR         /* the client's Parse of a name that it has: the server will refuse it */
+};
+
+struct expected {
+    TAILQ_ENTRY(expected) link;
+    enum expected_kind kind;
+    struct statement *statement;
+    size_t name_length;
+    char name[]; /* the client's */
+};
+TAILQ_HEAD(expected_list, expected);
+
+/* What is prepared on a backend. */
+struct backend_statements {
+    struct backend_statement *by_statement;
+    struct backend_statement_list used; /* least recently used first */
+    int count;
+    struct expected_list expected;
+};
+
+void backend_statements_init(struct backend_statements *map);
+/* Whether it is there; it becomes the most recently used. */
+bool backend_statement_use(struct backend_statements *map, struct statement *statement);
+void backend_statement_add(struct backend_statements *map, struct statement *statement);
+void backend_statement_remove(struct statement_table *table, struct backend_statements *map,
+                              struct statement *statement);
+/* The least recently used one, or NULL. */
+struct statement *backend_statement_oldest(const struct backend_statements *map);
+/* Everything is gone from the backend: DISCARD ALL, DEALLOCATE ALL, or its end. */
+void backend_statements_clear(struct statement_table *table, struct backend_statements *map);
+
+/* A message that was sent assumes this; `name` may be NULL. */
+void expect_answer(struct backend_statements *map, enum expected_kind kind,
+                   struct statement *statement, const char *name, size_t name_length);
+/* The server has answered the first of what is expected as assumed. */
+void expected_confirm(struct statement_table *table, struct backend_statements *map);
+/* The server skips the first `count` of them: takes back what was assumed, the last one first.  `client` may be NULL: it
+ * has left. */
+void expected_undo(struct statement_table *table, struct backend_statements *map,
+                   struct client_statements *client, int count);
+/* Whether an answer is still due that decides about this name of the client's. */
+bool expected_decides(const struct backend_statements *map, const char *name, size_t length);
+
+#endif

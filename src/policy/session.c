@@ -1,0 +1,242 @@
+/*
+ * session.c - settings that travel: see session.h.
+ *
+ * A list is one piece of text, sorted, and the key of a hash table: making one costs a sort, comparing two costs
+ * nothing.  Lists are short (a driver sets three or four things), so looking a name up is a walk.
+ */
+#include "policy/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/memory.h"
+#include "proto/build.h"
+
+/* ---- making ---- */
+
+void settings_draft_add(struct settings_draft *draft, const char *name, const char *value)
+{
+    buffer_append(&draft->text, name, strlen(name) + 1);
+    buffer_append(&draft->text, value, strlen(value) + 1);
+}
+
+void settings_draft_free(struct settings_draft *draft)
+{
+    buffer_free(&draft->text);
+}
+
+struct entry {
+    const char *name;
+    const char *value;
+    size_t at; /* its place in the draft */
+};
+
+static int compare_entries(const void *a, const void *b)
+{
+    const struct entry *first = a;
+    const struct entry *second = b;
+    int order = strcasecmp(first->name, second->name);
+    return order ? order : (first->at > second->at) - (first->at < second->at);
+}
+
+static size_t count_entries(const char *text, size_t length)
+{
+    size_t zeros = 0;
+    for (size_t i = 0; i < length; i++)
+        zeros += text[i] == '\0';
+    return zeros / 2;
+}
+
+static struct entry *sorted_entries(const char *text, size_t length, size_t *count)
+{
+    *count = count_entries(text, length);
+    struct entry *entries = memory_alloc((*count + 1) * sizeof(*entries));
+    for (size_t i = 0; i < *count; i++) {
+        entries[i].name = text;
+        entries[i].value = text + strlen(text) + 1;
+        entries[i].at = i;
+        text = entries[i].value + strlen(entries[i].value) + 1;
+    }
+    qsort(entries, *count, sizeof(*entries), compare_entries);
+    return entries;
+}
+
+static struct settings *intern_text(struct settings_table *table, const char *text, size_t length,
+                                    size_t count)
+{
+    struct settings *settings = NULL;
+    HASH_FIND(hh, table->by_text, text, length, settings);
+    if (settings)
+        return settings_hold(settings);
+    settings = memory_alloc(sizeof(*settings) + length + 1);
+    settings->references = 1;
+    settings->count = count;
+    settings->length = length;
+    if (length > 0)
+        memcpy(settings->text, text, length);
+    HASH_ADD_KEYPTR(hh, table->by_text, settings->text, settings->length, settings);
+    return settings;
+}
+
+struct settings *settings_intern(struct settings_table *table, struct settings_draft *draft)
+{
+    size_t count;
+    struct entry *entries = sorted_entries((const char *)buffer_bytes(&draft->text),
+                                           buffer_length(&draft->text), &count);
+    struct settings_draft sorted = {0};
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (i + 1 < count && strcasecmp(entries[i].name, entries[i + 1].name) == 0)
+            continue; /* a later value of the same name counts */
+        settings_draft_add(&sorted, entries[i].name, entries[i].value);
+        kept++;
+    }
+    size_t length = buffer_length(&sorted.text);
+    struct settings *settings = intern_text(
+        table, length > 0 ? (const char *)buffer_bytes(&sorted.text) : "", length, kept);
+    settings_draft_free(&sorted);
+    settings_draft_free(draft);
+    free(entries);
+    return settings;
+}
+
+struct settings *settings_with(struct settings_table *table, const struct settings *settings,
+                               const char *name, const char *value)
+{
+    struct settings_draft draft = {0};
+    buffer_append(&draft.text, settings->text, settings->length);
+    settings_draft_add(&draft, name, value);
+    return settings_intern(table, &draft);
+}
+
+struct settings *settings_hold(struct settings *settings)
+{
+    settings->references++;
+    return settings;
+}
+
+void settings_drop(struct settings_table *table, struct settings *settings)
+{
+    if (!settings || --settings->references > 0)
+        return;
+    HASH_DEL(table->by_text, settings);
+    free(settings);
+}
+
+/* ---- looking ---- */
+
+const char *settings_next(const struct settings *settings, const char *after, const char **value)
+{
+    const char *name = settings->text;
+    if (after) {
+        const char *old = after + strlen(after) + 1;
+        name = old + strlen(old) + 1;
+    }
+    if (name >= settings->text + settings->length)
+        return NULL;
+    *value = name + strlen(name) + 1;
+    return name;
+}
+
+const char *settings_get(const struct settings *settings, const char *name)
+{
+    const char *value;
+    for (const char *at = NULL; (at = settings_next(settings, at, &value));) {
+        if (strcasecmp(at, name) == 0)
+            return value;
+    }
+    return NULL;
+}
+
+bool setting_is_custom(const char *name)
+{
+    return strchr(name, '.') != NULL;
+}
+
+/* ---- writing ---- */
+
+static void append(struct buffer *sql, const char *text)
+{
+    buffer_append(sql, text, strlen(text));
+}
+
+static void append_literal(struct buffer *sql, const char *text)
+{
+    char *literal = build_quote_literal(text);
+    append(sql, literal);
+    free(literal);
+}
+
+/* RESET "my"."tenant": each part quoted by itself. */
+static void append_name(struct buffer *sql, const char *name)
+{
+    append(sql, "\"");
+    for (; *name; name++) {
+        if (*name == '.')
+            append(sql, "\".\"");
+        else if (*name == '"')
+            append(sql, "\"\"");
+        else
+            buffer_append(sql, name, 1);
+    }
+    append(sql, "\"");
+}
+
+static void append_resets(struct buffer *sql, const struct settings *from,
+                          const struct settings *to)
+{
+    const char *value;
+    for (const char *name = NULL; (name = settings_next(from, name, &value));) {
+        if (settings_get(to, name))
+            continue;
+        append(sql, "RESET ");
+        append_name(sql, name);
+        append(sql, ";");
+    }
+}
+
+void session_difference(struct buffer *sql, const struct settings *from, const struct settings *to,
+                        bool is_unknown)
+{
+    const char *value;
+    bool is_first = true;
+    if (from == to && !is_unknown)
+        return;
+    if (is_unknown)
+        append(sql, "RESET ALL;");
+    else
+        append_resets(sql, from, to);
+    for (const char *name = NULL; (name = settings_next(to, name, &value));) {
+        const char *old = is_unknown ? NULL : settings_get(from, name);
+        if (old && strcmp(old, value) == 0)
+            continue;
+        append(sql, is_first ? "SELECT pg_catalog.set_config(" : ",pg_catalog.set_config(");
+        append_literal(sql, name);
+        append(sql, ",");
+        append_literal(sql, value);
+        append(sql, ",false)");
+        is_first = false;
+    }
+}
+
+void session_restore(struct buffer *sql, const struct settings *base)
+{
+    const char *value;
+    bool is_first = true;
+    append(sql, "SELECT pg_catalog.set_config(b.n, b.v, false) FROM (VALUES ");
+    for (const char *name = NULL; (name = settings_next(base, name, &value));) {
+        append(sql, is_first ? "(" : ",(");
+        append_literal(sql, name);
+        append(sql, ",");
+        append_literal(sql, value);
+        append(sql, setting_is_custom(name) ? ",true)" : ",false)");
+        is_first = false;
+    }
+    append(sql,
+           ") AS b(n, v, is_custom) WHERE CASE WHEN b.is_custom"
+           " THEN COALESCE(pg_catalog.current_setting(b.n, true), '') OPERATOR(pg_catalog.=) ''"
+           " ELSE NOT EXISTS (SELECT FROM pg_catalog.pg_settings AS s"
+           " WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) pg_catalog.lower(b.n)"
+           " AND s.source OPERATOR(pg_catalog.=) 'session') END");
+}

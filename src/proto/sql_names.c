@@ -1,0 +1,223 @@
+/*
+ * sql_names.c - the settings that a statement names: see sql_names.h.
+ *
+ * A small tokenizer of its own, for the whole text is at hand and only literals, words and marks matter.  What it does not
+ * understand (escapes in a name, an expression for a name) counts as unknown.
+ */
+#include "proto/sql_names.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <string.h>
+#include <strings.h>
+
+enum token_kind { TOKEN_END, TOKEN_WORD, TOKEN_LITERAL, TOKEN_OTHER };
+
+struct token {
+    enum token_kind kind;
+    const char *text; /* of a word or a literal: its inside */
+    size_t length;
+    char mark; /* of another */
+};
+
+struct reader {
+    const char *at;
+    const char *end;
+};
+
+static bool is_word_byte(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;
+}
+
+static void skip_blanks(struct reader *reader)
+{
+    while (reader->at < reader->end) {
+        size_t left = (size_t)(reader->end - reader->at);
+        if (isspace((unsigned char)*reader->at)) {
+            reader->at++;
+        } else if (left >= 2 && memcmp(reader->at, "--", 2) == 0) {
+            while (reader->at < reader->end && *reader->at != '\n' && *reader->at != '\r')
+                reader->at++;
+        } else if (left >= 2 && memcmp(reader->at, "/*", 2) == 0) {
+            const char *close = memmem(reader->at + 2, left - 2, "*/", 2);
+            reader->at = close ? close + 2 : reader->end;
+        } else {
+            return;
+        }
+    }
+}
+
+/* A literal or a quoted name up to its closing quote; a doubled quote or a backslash makes it one that is not read. */
+static struct token read_quoted(struct reader *reader, char quote)
+{
+    const char *start = ++reader->at;
+    bool is_plain = true;
+    for (; reader->at < reader->end; reader->at++) {
+        if (*reader->at == '\\')
+            is_plain = false;
+        if (*reader->at != quote)
+            continue;
+        if (reader->at + 1 >= reader->end || reader->at[1] != quote)
+            break;
+        is_plain = false;
+        reader->at++;
+    }
+    struct token token = {.kind = TOKEN_OTHER, .text = start, .mark = quote};
+    token.length = (size_t)(reader->at - start);
+    if (is_plain)
+        token.kind = quote == '\'' ? TOKEN_LITERAL : TOKEN_WORD;
+    if (reader->at < reader->end)
+        reader->at++;
+    return token;
+}
+
+static struct token next_token(struct reader *reader)
+{
+    skip_blanks(reader);
+    if (reader->at >= reader->end)
+        return (struct token){.kind = TOKEN_END};
+    if (*reader->at == '\'' || *reader->at == '"')
+        return read_quoted(reader, *reader->at);
+    const char *start = reader->at++;
+    if (!is_word_byte(*start))
+        return (struct token){.kind = TOKEN_OTHER, .text = start, .length = 1, .mark = *start};
+    while (reader->at < reader->end && is_word_byte(*reader->at))
+        reader->at++;
+    return (struct token){
+        .kind = TOKEN_WORD, .text = start, .length = (size_t)(reader->at - start)};
+}
+
+static bool is_word(const struct token *token, const char *word)
+{
+    return token->kind == TOKEN_WORD && token->length == strlen(word) &&
+           strncasecmp(token->text, word, token->length) == 0;
+}
+
+static bool is_mark(const struct token *token, char mark)
+{
+    return token->kind == TOKEN_OTHER && token->mark == mark;
+}
+
+/* Tells of a name with a dot, if it is one that can be a setting's. */
+static void tell(const char *name, size_t length, sql_name_callback named, void *arg)
+{
+    char text[SQL_NAME_MAX];
+    if (length >= sizeof(text) || !memchr(name, '.', length))
+        return;
+    for (size_t i = 0; i < length; i++) {
+        if (!is_word_byte(name[i]) && name[i] != '.')
+            return;
+        text[i] = (char)tolower((unsigned char)name[i]);
+    }
+    text[length] = '\0';
+    named(arg, text);
+}
+
+/* Behind SET: [SESSION | LOCAL] a.b.  Returns the token that is not part of it. */
+static struct token read_set(struct reader *reader, sql_name_callback named, void *arg)
+{
+    char name[SQL_NAME_MAX];
+    size_t used = 0;
+    struct token token = next_token(reader);
+    if (is_word(&token, "session") || is_word(&token, "local")) {
+        struct reader ahead = *reader;
+        struct token dot = next_token(&ahead);
+        if (!is_mark(&dot, '.'))
+            token = next_token(reader);
+    }
+    while (token.kind == TOKEN_WORD && used + token.length + 2 < sizeof(name)) {
+        memcpy(name + used, token.text, token.length);
+        used += token.length;
+        token = next_token(reader);
+        if (!is_mark(&token, '.'))
+            break;
+        name[used++] = '.';
+        token = next_token(reader);
+    }
+    tell(name, used, named, arg);
+    return token;
+}
+
+/* An argument up to its comma or the closing parenthesis; its only token, when it has just one. */
+static struct token read_argument(struct reader *reader, struct token *end)
+{
+    struct token only = next_token(reader);
+    struct token token = only;
+    int depth = 0;
+    int count = 0;
+    for (; token.kind != TOKEN_END; token = next_token(reader), count++) {
+        if (is_mark(&token, '('))
+            depth++;
+        else if (depth == 0 && (is_mark(&token, ',') || is_mark(&token, ')')))
+            break;
+        else if (is_mark(&token, ')'))
+            depth--;
+    }
+    *end = token;
+    if (count != 1)
+        only.kind = TOKEN_OTHER;
+    return only;
+}
+
+static bool names(const struct token *token, const char *setting)
+{
+    return token->length == strlen(setting) &&
+           strncasecmp(token->text, setting, token->length) == 0;
+}
+
+/* Behind set_config. */
+static uint32_t read_config(struct reader *reader, sql_name_callback named, void *arg)
+{
+    struct token token = next_token(reader);
+    struct token end;
+    if (!is_mark(&token, '('))
+        return SQL_CONFIG_UNKNOWN;
+    struct token name = read_argument(reader, &end);
+    if (!is_mark(&end, ','))
+        return SQL_CONFIG_UNKNOWN;
+    struct reader inside = *reader; /* the value may hold further calls */
+    read_argument(reader, &end);
+    if (!is_mark(&end, ','))
+        return SQL_CONFIG_UNKNOWN;
+    struct token is_local = read_argument(reader, &end);
+    *reader = inside;
+    if (is_word(&is_local, "true") ||
+        (is_local.kind == TOKEN_LITERAL && (names(&is_local, "true") || names(&is_local, "t"))))
+        return 0;
+    if (name.kind != TOKEN_LITERAL)
+        return SQL_CONFIG_UNKNOWN;
+    if (names(&name, "role") || names(&name, "session_authorization"))
+        return SQL_CONFIG_ROLE;
+    tell(name.text, name.length, named, arg);
+    return SQL_CONFIG_SETTING;
+}
+
+static void read_look(struct reader *reader, sql_name_callback named, void *arg)
+{
+    struct token token = next_token(reader);
+    if (!is_mark(&token, '('))
+        return;
+    token = next_token(reader);
+    if (token.kind == TOKEN_LITERAL)
+        tell(token.text, token.length, named, arg);
+}
+
+uint32_t sql_names(const char *text, size_t length, sql_name_callback named, void *arg)
+{
+    struct reader reader = {text, text + length};
+    uint32_t config = 0;
+    struct token token = next_token(&reader);
+    while (token.kind != TOKEN_END) {
+        if (is_word(&token, "set")) {
+            token = read_set(&reader, named, arg);
+            continue;
+        }
+        if (is_word(&token, "set_config"))
+            config |= read_config(&reader, named, arg);
+        else if (is_word(&token, "current_setting"))
+            read_look(&reader, named, arg);
+        token = next_token(&reader);
+    }
+    return config;
+}

@@ -1,0 +1,31 @@
+/*
+ * sql_names.h - the settings that a statement names: SET my.tenant, set_config('x', ...), current_setting('my.x').
+ *
+ * Most settings need no name here, for the server lists those that a session changed.  Two things it does not list: custom
+ * settings (a name with a dot), which must be asked for by name; and what a call of set_config() is about,
+ * which decides whether anything has to be asked at all (PostgREST and RLS code call it for the transaction alone).
+ *
+ * Pure.
+ */
+#ifndef PROTO_SQL_NAMES_H
+#define PROTO_SQL_NAMES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define SQL_NAME_MAX 128 /* longer names are not learned */
+
+/* What calls of set_config() set beyond their transaction. */
+enum sql_config {
+    SQL_CONFIG_SETTING = 1, /* a setting whose name is known */
+    SQL_CONFIG_ROLE = 2,    /* role or session_authorization */
+    SQL_CONFIG_UNKNOWN = 4  /* one whose name is computed */
+};
+
+typedef void (*sql_name_callback)(void *arg, const char *name);
+
+/* Reads a whole text; calls back for each custom setting that it names.  Returns a mask of enum sql_config.  May name
+ * what is no setting (UPDATE t SET a.b = ...): that costs a look and no more. */
+uint32_t sql_names(const char *text, size_t length, sql_name_callback named, void *arg);
+
+#endif

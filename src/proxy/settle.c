@@ -1,0 +1,412 @@
+/*
+ * settle.c - what a client's session holds, and how it gets to the next backend (contract 5).
+ *
+ * Settings travel.  What a client needs and what a backend has are values that are equal when their pointers are
+ * (policy/session.h); where they differ, one query of ours goes ahead of the client's first message, in the same
+ * write, and its answers are swallowed.  How a client's settings change is not read from its statements: when
+ * one of them may have changed something, the server is asked after the transaction, while the client
+ * already has its answer.  So SET in a transaction, its rollback, a savepoint, a function that calls
+ * set_config() all come out as the server sees them.
+ *
+ * The same question finds what cannot travel (LISTEN, temporary tables, locks ...): that pins the client to its
+ * backend, until a later question finds it gone.
+ *
+ *   signs of a text -> asks -> [at rest] question -> answer -> settings, pins -> [no pins] the backend is free
+ *
+ * RESET goes back to what the start-up packet said, on a connection of the client's own; on a backend that others
+ * use the server does not know of that, so a query that restores it follows each RESET in the same write.
+ */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sql_names.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+#define CUSTOMS_MAX_BYTES 4096 /* names of custom settings that are asked for */
+
+bool settle_is_shared(const struct client *client)
+{
+    const struct config_pool *config = client->pool->config;
+    return config && config->mode != POOL_MODE_SESSION && !client->lane->is_replication;
+}
+
+static struct settings_table *table_of(const struct client *client)
+{
+    return &client->proxy->settings;
+}
+
+static void replace(struct settings_table *table, struct settings **place, struct settings *by)
+{
+    struct settings *old = *place;
+    *place = by;
+    settings_drop(table, old);
+}
+
+void settle_begin(struct client *client)
+{
+    struct settings_draft draft = {0};
+    settings_draft_add(&draft, "application_name", client->application_name);
+    replace(table_of(client), &client->base, settings_intern(table_of(client), &draft));
+    replace(table_of(client), &client->settings, settings_hold(client->base));
+}
+
+void settle_client_free(struct client *client)
+{
+    replace(table_of(client), &client->base, NULL);
+    replace(table_of(client), &client->settings, NULL);
+    replace(table_of(client), &client->told, NULL);
+    free(client->unnamed);
+    settle_set_pins(client, 0);
+}
+
+void settle_server_free(struct server *server)
+{
+    replace(&server->proxy->settings, &server->settings, NULL);
+    settings_draft_free(&server->draft);
+}
+
+void settle_forget(struct server *server)
+{
+    struct settings_draft nothing = {0};
+    struct settings_table *table = &server->proxy->settings;
+    replace(table, &server->settings, settings_intern(table, &nothing));
+    server->needs_look = false;
+    server->is_unknown = false;
+    server->hidden_by = 0;
+    server->sequences_by = 0;
+}
+
+/* ---- pins ---- */
+
+void settle_set_pins(struct client *client, uint32_t pins)
+{
+    if (client->pool)
+        client->pool->pinned += (pins != 0) - (client->pins != 0);
+    client->pins = pins;
+}
+
+void settle_pin(struct client *client, uint32_t pins)
+{
+    if (pins & ~client->pins)
+        settle_set_pins(client, client->pins | pins);
+}
+
+/* ---- from the one session to the next ---- */
+
+static void queue_query(struct server *server, struct buffer *sql,
+                        enum outstanding_injection injection)
+{
+    struct buffer message = {0};
+    buffer_append(sql, "", 1);
+    build_query(&message, (const char *)buffer_bytes(sql));
+    outstanding_injected(&server->outstanding, injection);
+    stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
+    buffer_free(sql);
+}
+
+static bool is_others(uint64_t id, const struct client *client)
+{
+    return id != 0 && id != client->id;
+}
+
+void settle_link(struct client *client, struct server *server)
+{
+    struct buffer sql = {0};
+    if ((client->settings == server->settings && !server->needs_look) ||
+        client->lane->is_replication)
+        return;
+    if (is_others(server->sequences_by, client)) {
+        buffer_append(&sql, "DISCARD SEQUENCES;", strlen("DISCARD SEQUENCES;"));
+        server->sequences_by = 0;
+    }
+    bool is_unknown = server->is_unknown || is_others(server->hidden_by, client);
+    session_difference(&sql, server->settings, client->settings, is_unknown);
+    if (is_unknown) {
+        server->is_unknown = false;
+        server->hidden_by = 0;
+    }
+    server->needs_look = server->hidden_by || server->sequences_by;
+    replace(table_of(client), &server->settings, settings_hold(client->settings));
+    const char *name = settings_get(client->settings, "application_name");
+    snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
+    if (buffer_length(&sql) > 0)
+        queue_query(server, &sql, INJECTION_SETTLE);
+}
+
+/* ---- what a statement may have changed ---- */
+
+static void learn_name(void *arg, const char *name)
+{
+    struct proxy *proxy = arg;
+    const char *known = (const char *)buffer_bytes(&proxy->customs);
+    size_t length = buffer_length(&proxy->customs);
+    for (size_t at = 0; at < length; at += strlen(known + at) + 1) {
+        if (strcmp(known + at, name) == 0)
+            return;
+    }
+    if (length + strlen(name) + 1 <= CUSTOMS_MAX_BYTES)
+        buffer_append(&proxy->customs, name, strlen(name) + 1);
+    else
+        log_warning("more names of custom settings than are followed: %s is not", name);
+}
+
+uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length)
+{
+    if (!(signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES)))
+        return 0;
+    return sql_names(text, length, learn_name, proxy);
+}
+
+static void note_config(struct client *client, uint32_t config)
+{
+    if (config & SQL_CONFIG_SETTING)
+        client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST);
+    if (config & SQL_CONFIG_ROLE)
+        client->asks |= PIN_BIT(PIN_ROLE);
+    if (config & SQL_CONFIG_UNKNOWN) {
+        client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_ROLE);
+        settle_pin(client, PIN_BIT(PIN_OTHER)); /* the server would not list a custom one */
+    }
+}
+
+/* Sequences: a draw pins while nobody waits; under pressure only where somebody is known to ask for its value. */
+static void note_sequences(struct client *client, uint32_t signs)
+{
+    struct server *server = client->server;
+    if (signs & SQL_SIGN_CURRVAL)
+        client->lane->uses_currval = true;
+    if ((signs & SQL_SIGN_SEQUENCE) || ((signs & SQL_SIGN_INSERT) && client->lane->uses_currval)) {
+        settle_pin(client, PIN_BIT(PIN_SEQUENCE));
+        server->sequences_by = client->id;
+        server->needs_look = true;
+    }
+}
+
+void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
+{
+    client->has_unasked = true;
+    if (signs == 0)
+        return;
+    const struct config_pool *config = client->pool->config;
+    bool asks_functions = !config || config->hidden_state == HIDDEN_STATE_ASK;
+    struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
+    uint32_t config_calls =
+        text ? settle_learn_names(client->proxy, signs, text, length) : SQL_CONFIG_UNKNOWN;
+    if (signs & SQL_SIGN_CONFIG)
+        note_config(client, config_calls);
+    client->asks |= verdict.asks;
+    note_sequences(client, signs);
+    settle_pin(client, verdict.pins & ~PIN_BIT(PIN_SEQUENCE));
+    if ((signs & SQL_SIGN_CODE) || ((signs & SQL_SIGN_FUNCTION) && asks_functions)) {
+        client->server->hidden_by = client->id;
+        client->server->needs_look = true;
+    }
+    if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE))
+        client->server->watches_tags = true;
+    if (signs & SQL_SIGN_RESET)
+        client->saw_reset = true;
+}
+
+void settle_restore(struct client *client, struct server *server)
+{
+    struct buffer sql = {0};
+    client->restore_is_due = false;
+    if (client->base->count == 0 || server->outstanding.is_skipping ||
+        server->outstanding.is_open || server->outstanding.is_copying_in)
+        return;
+    session_restore(&sql, client->base);
+    queue_query(server, &sql, INJECTION_RESTORE);
+    client->restores++;
+}
+
+/* ---- the question and its answer ---- */
+
+static const char *login_user(const struct server *server)
+{
+    return PQuser(server->conn);
+}
+
+void settle_ask(struct client *client, struct server *server, uint32_t asks)
+{
+    struct buffer sql = {0};
+    struct buffer customs = {0};
+    asks &= PINS_ASKABLE;
+    if (asks == 0 || server->asked != 0)
+        return;
+    buffer_append(&customs, buffer_bytes(&client->proxy->customs),
+                  buffer_length(&client->proxy->customs));
+    buffer_append(&customs, "", 1);
+    pin_question(&sql, asks, login_user(server), (const char *)buffer_bytes(&customs));
+    buffer_free(&customs);
+    queue_query(server, &sql, INJECTION_QUESTION);
+    server->asked = asks;
+    server->found = 0;
+    server->has_failed_question = false;
+    client->asks = 0;
+    client->has_unasked = false;
+}
+
+static bool is_ascii(const char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text >= 0x80)
+            return false;
+    }
+    return true;
+}
+
+void settle_row(struct server *server, const uint8_t *body, size_t length)
+{
+    char *copy = memory_alloc(length + 2);
+    const char *name;
+    const char *value;
+    enum pin pin;
+    switch (pin_read_row(body, length, copy, &name, &value, &pin)) {
+    case PIN_ROW_SETTING:
+        settings_draft_add(&server->draft, name, value);
+        if (!is_ascii(name) || !is_ascii(value)) /* its bytes mean something in one encoding only */
+            server->found |= PIN_BIT(PIN_SETTING);
+        break;
+    case PIN_ROW_PIN:
+        server->found |= PIN_BIT(pin);
+        break;
+    case PIN_ROW_NONE:
+        break;
+    }
+    free(copy);
+}
+
+static void take_settings(struct client *client, struct server *server, struct settings *settings)
+{
+    replace(table_of(client), &client->settings, settings);
+    replace(table_of(client), &server->settings, settings_hold(settings));
+    const char *name = settings_get(settings, "application_name");
+    if (name)
+        snprintf(client->application_name, sizeof(client->application_name), "%s", name);
+}
+
+void settle_answered(struct server *server)
+{
+    struct client *client = server->client;
+    uint32_t asked = server->asked;
+    server->asked = 0;
+    if (!client || server->has_failed_question) {
+        settings_draft_free(&server->draft);
+        if (client) {
+            settle_pin(client, asked); /* in doubt: asked again when it has been idle */
+            client->has_unasked = true;
+        }
+        return;
+    }
+    if (asked & PIN_BIT(PIN_SETTING))
+        take_settings(client, server, settings_intern(table_of(client), &server->draft));
+    settings_draft_free(&server->draft);
+    settle_set_pins(client, (client->pins & ~asked) | server->found);
+}
+
+void settle_failed(struct server *server, enum outstanding_injection injection,
+                   const char *sqlstate, const char *message)
+{
+    struct client *client = server->client;
+    switch (injection) {
+    case INJECTION_LOGIN:
+        auth_settled(client, sqlstate, message);
+        break;
+    case INJECTION_QUESTION:
+        server->has_failed_question = true;
+        break;
+    case INJECTION_SETTLE:
+        server->is_unknown = true;
+        server->needs_look = true;
+        server->is_dirty = true;
+        client_fatal(client, sqlstate, message, "A setting of this session could not be restored.",
+                     NULL);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- what the server reports of its settings ---- */
+
+static void tell(struct client *client, const char *name, const char *value)
+{
+    struct settings_draft draft = {0};
+    struct settings *told;
+    if (client->told) {
+        told = settings_with(table_of(client), client->told, name, value);
+    } else {
+        settings_draft_add(&draft, name, value);
+        told = settings_intern(table_of(client), &draft);
+    }
+    replace(table_of(client), &client->told, told);
+}
+
+static const char *last_told(const struct client *client, const char *name)
+{
+    const char *value = client->told ? settings_get(client->told, name) : NULL;
+    return value ? value : settings_get(client->base, name);
+}
+
+bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
+                      const char *value)
+{
+    struct client *client = server->client;
+    const char *before;
+    if (!client)
+        return false;
+    switch (injection) {
+    case INJECTION_LOGIN:
+        tell(client, name, value); /* auth.c reports it when all is known */
+        return false;
+    case INJECTION_RESTORE:
+        before = last_told(client, name);
+        if (before && strcmp(before, value) == 0)
+            return false;
+        break;
+    case INJECTION_NONE:
+        if (settle_is_shared(client))
+            client->asks |= PIN_BIT(PIN_SETTING);
+        if (client->restores > 0 && settings_get(client->base, name))
+            return false; /* what is true is told when it has been restored */
+        break;
+    default:
+        return false;
+    }
+    if (strcmp(name, "application_name") == 0)
+        snprintf(client->application_name, sizeof(client->application_name), "%s", value);
+    tell(client, name, value);
+    return true;
+}
+
+/* ---- time ---- */
+
+/* A sequence's value cannot be asked for.  It ties its backend while nobody needs one; when somebody waits, only
+ * for as long as pin_recheck, and not at all where nobody has ever asked for such a value. */
+static bool may_forget_sequence(const struct client *client, int64_t idle_us)
+{
+    return client->pins == PIN_BIT(PIN_SEQUENCE) && client->pool->pool.waiting > 0 &&
+           (!client->lane->uses_currval || idle_us >= client->pool->config->pin_recheck_us);
+}
+
+void settle_sweep(struct client *client)
+{
+    struct server *server = client->server;
+    int64_t idle_us = client->proxy->now_us - client->answered_us;
+    if (client->pins == 0 || !settle_is_shared(client) || server->status != 'I' ||
+        !outstanding_is_empty(&server->outstanding) || client->message_left > 0)
+        return;
+    if (may_forget_sequence(client, idle_us)) {
+        settle_set_pins(client, 0);
+        relay_release(client, server);
+    } else if (client->has_unasked && idle_us >= client->pool->config->pin_recheck_us) {
+        settle_ask(client, server, client->pins);
+        stream_flush(&server->stream);
+    }
+}
