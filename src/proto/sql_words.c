@@ -85,6 +85,7 @@ static const struct meaning meanings[LONGEST_KNOWN + 1][12] = {
            {"load", ROLE_NONE, SQL_SIGN_LOAD, 0}},
     [5] = {{"local", ROLE_LOCAL, 0, 0},
            {"abort", ROLE_END, 0, 0},
+           {"table", ROLE_RELATION, 0, 0},
            {"alter", ROLE_CHANGE, 0, 0},
            {"chain", ROLE_CHAIN, 0, 0},
            {"close", ROLE_NONE, SQL_SIGN_UNDO, 0},

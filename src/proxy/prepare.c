@@ -506,18 +506,18 @@ struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32
 
 /* ---- a client that looks ---- */
 
-/* While anything is open or skipped, DEALLOCATE could not be said in between: then the view shows our names. */
+/* While anything is open, a Sync of ours would end it: then the view shows our names. */
 void prepare_make_private(struct client *client, struct server *server)
 {
     static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
-    struct buffer query = {0};
+    const struct backend_statement *there;
     const struct client_statement *each;
     if (!outstanding_is_empty(&server->outstanding) || server->status == 'E')
         return;
-    build_query(&query, "DEALLOCATE ALL");
-    stream_queue(&server->stream, buffer_bytes(&query), buffer_length(&query));
-    buffer_free(&query);
-    outstanding_injected(&server->outstanding, INJECTION_CLEAN);
+    TAILQ_FOREACH (there, &server->statements.used, link) {
+        queue_close(server, there->statement->name);
+        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    }
     backend_statements_clear(table_of(client), &server->statements);
     for (each = client->statements.by_name; each; each = each->hh.next) {
         queue_parse(server, each->name, each->statement->body, each->statement->length);

@@ -113,8 +113,8 @@ static const struct carrier {
     uint32_t signs;
 } carriers[] = {
     {"SET search_path = x", SQL_SIGN_SET},
-    {"RESET ALL", SQL_SIGN_SET},
-    {"SELECT set_config(a, b, false)", SQL_SIGN_SET},
+    {"RESET ALL", SQL_SIGN_SET | SQL_SIGN_RESET},
+    {"SELECT set_config(a, b, false)", SQL_SIGN_SET | SQL_SIGN_CONFIG},
     {"LISTEN x", SQL_SIGN_LISTEN},
     {"PREPARE p AS SELECT 1", SQL_SIGN_PREPARE},
     {"CREATE TEMP TABLE t (a int)", SQL_SIGN_TEMP},
@@ -123,11 +123,11 @@ static const struct carrier {
     {"SELECT pg_advisory_lock(1)", SQL_SIGN_LOCK},
     {"DECLARE c CURSOR WITH HOLD FOR SELECT 1", SQL_SIGN_HOLD},
     {"LOAD x", SQL_SIGN_LOAD},
-    {"INSERT INTO t VALUES (nextval(s))", SQL_SIGN_SEQUENCE},
+    {"INSERT INTO t VALUES (nextval(s))", SQL_SIGN_SEQUENCE | SQL_SIGN_INSERT},
     {"DO x", SQL_SIGN_CODE},
-    {"CALL p()", SQL_SIGN_CODE},
-    {"DISCARD ALL", SQL_SIGN_DISCARD},
-    {"SELECT dblink_connect(x)", SQL_SIGN_OTHER},
+    {"CALL p()", SQL_SIGN_CODE | SQL_SIGN_FUNCTION},
+    {"DISCARD ALL", SQL_SIGN_DISCARD | SQL_SIGN_RESET},
+    {"SELECT dblink_connect(x)", SQL_SIGN_OTHER | SQL_SIGN_FUNCTION},
     {"BEGIN", SQL_SIGN_TRANSACTION},
     {"COMMIT AND CHAIN", SQL_SIGN_TRANSACTION},
 };
