@@ -73,11 +73,13 @@ struct statement *client_statement_find(const struct client_statements *map, con
 const char *client_statement_name(const struct client_statements *map, const char *name,
                                   size_t length)
 {
-    const struct client_statement *each;
-    for (each = map->by_name; each; each = each->hh.next) {
-        if (strlen(each->statement->name) == length &&
-            memcmp(each->statement->name, name, length) == 0)
-            return each->name;
+    const struct client_statement *lists[] = {map->by_name, map->former};
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        for (const struct client_statement *each = lists[i]; each; each = each->hh.next) {
+            if (strlen(each->statement->name) == length &&
+                memcmp(each->statement->name, name, length) == 0)
+                return each->name;
+        }
     }
     return NULL;
 }
@@ -100,13 +102,138 @@ static void forget_name(struct statement_table *table, struct client_statements 
     free(named);
 }
 
+static void remember_former(struct client_statements *map, struct statement *statement,
+                            const char *name, size_t length)
+{
+    struct client_statement *former;
+    HASH_FIND_PTR(map->former, &statement, former);
+    if (former)
+        return;
+    former = memory_alloc(sizeof(*former) + length + 1);
+    memcpy(former->name, name, length);
+    former->statement = statement;
+    statement->references++;
+    HASH_ADD_PTR(map->former, statement, former);
+}
+
 void client_statement_remove(struct statement_table *table, struct client_statements *map,
                              const char *name, size_t length)
 {
     struct client_statement *named;
     HASH_FIND(hh, map->by_name, name, length, named);
-    if (named)
-        forget_name(table, map, named);
+    if (!named)
+        return;
+    remember_former(map, named->statement, name, length);
+    forget_name(table, map, named);
+}
+
+void client_statements_forget_former(struct statement_table *table, struct client_statements *map)
+{
+    struct client_statement *named;
+    struct client_statement *next;
+    HASH_ITER (hh, map->former, named, next) {
+        HASH_DEL(map->former, named);
+        statement_drop(table, named->statement);
+        free(named);
+    }
+}
+
+/* ---- a client's unnamed statement ---- */
+
+void client_statements_init(struct client_statements *map)
+{
+    *map = (struct client_statements){0};
+    TAILQ_INIT(&map->pending);
+}
+
+static void unnamed_free(struct unnamed *unnamed)
+{
+    if (unnamed)
+        free(unnamed->body);
+    free(unnamed);
+}
+
+/* One is kept for the next message: a Parse per transaction must not cost an allocation. */
+static void put_aside(struct client_statements *map, struct unnamed *unnamed)
+{
+    if (map->spare)
+        unnamed_free(unnamed);
+    else
+        map->spare = unnamed;
+}
+
+void unnamed_sent(struct client_statements *map, const uint8_t *body, size_t length, uint32_t signs,
+                  bool was_there)
+{
+    struct unnamed *unnamed = map->spare ? map->spare : memory_alloc(sizeof(*unnamed));
+    map->spare = NULL;
+    if (length > unnamed->capacity) {
+        unnamed->body = memory_resize(unnamed->body, length);
+        unnamed->capacity = length;
+    }
+    if (length > 0)
+        memcpy(unnamed->body, body, length);
+    unnamed->length = length;
+    unnamed->signs = signs;
+    unnamed->was_there = was_there;
+    TAILQ_INSERT_TAIL(&map->pending, unnamed, link);
+}
+
+void unnamed_answered(struct client_statements *map, bool has_failed)
+{
+    struct unnamed *first = TAILQ_FIRST(&map->pending);
+    if (!first)
+        return;
+    TAILQ_REMOVE(&map->pending, first, link);
+    if (has_failed)
+        first->length = 0;
+    if (map->unnamed)
+        put_aside(map, map->unnamed);
+    map->unnamed = first;
+}
+
+bool unnamed_undone(struct client_statements *map)
+{
+    struct unnamed *first = TAILQ_FIRST(&map->pending);
+    if (!first)
+        return true;
+    bool was_there = first->was_there;
+    TAILQ_REMOVE(&map->pending, first, link);
+    put_aside(map, first);
+    return was_there;
+}
+
+void unnamed_dropped(struct client_statements *map)
+{
+    struct unnamed *each;
+    if (map->unnamed)
+        map->unnamed->length = 0;
+    TAILQ_FOREACH (each, &map->pending, link)
+        each->length = 0;
+}
+
+const struct unnamed *unnamed_current(const struct client_statements *map)
+{
+    const struct unnamed *last = TAILQ_LAST(&map->pending, unnamed_list);
+    if (!last)
+        last = map->unnamed;
+    return last && last->length > 0 ? last : NULL;
+}
+
+static void unnamed_clear(struct client_statements *map)
+{
+    while (!TAILQ_EMPTY(&map->pending))
+        unnamed_undone(map);
+    unnamed_free(map->unnamed);
+    unnamed_free(map->spare);
+    map->unnamed = map->spare = NULL;
+}
+
+void client_statements_free(struct statement_table *table, struct client_statements *map)
+{
+    client_statements_clear(table, map);
+    client_statements_forget_former(table, map);
+    unnamed_clear(map);
 }
 
 void client_statements_clear(struct statement_table *table, struct client_statements *map)
@@ -230,6 +357,8 @@ static void undo(struct statement_table *table, struct backend_statements *map,
     case EXPECT_CLIENT_PARSE:
         if (client && client_statement_find(client, name, length) == expected->statement)
             client_statement_remove(table, client, name, length);
+        else if (client)
+            remember_former(client, expected->statement, name, length);
         backend_statement_remove(table, map, expected->statement);
         break;
     case EXPECT_PARSE:
@@ -261,10 +390,13 @@ void expected_undo(struct statement_table *table, struct backend_statements *map
     }
 }
 
-bool expected_decides(const struct backend_statements *map, const char *name, size_t length)
+bool expected_decides(const struct backend_statements *map, const char *name, size_t length,
+                      bool only_close)
 {
     const struct expected *expected;
     TAILQ_FOREACH (expected, &map->expected, link) {
+        if (only_close && expected->kind != EXPECT_CLIENT_CLOSE)
+            continue;
         if (expected->name_length == length && memcmp(expected->name, name, length) == 0)
             return true;
     }

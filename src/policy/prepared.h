@@ -55,10 +55,39 @@ struct client_statement {
     char name[];
 };
 
-/* A client's names. */
+/* The client's unnamed statement as it is, or as a message on its way will make it. */
+struct unnamed {
+    TAILQ_ENTRY(unnamed) link;
+    uint32_t signs;
+    bool was_there; /* the backend had the one before it */
+    size_t length;  /* 0: there is none */
+    size_t capacity;
+    uint8_t *body; /* of Parse, behind the name */
+};
+TAILQ_HEAD(unnamed_list, unnamed);
+
+/* A client's names.  Former ones are known a while longer, for errors that are on their way may speak of them. */
 struct client_statements {
     struct client_statement *by_name;
+    struct client_statement *former; /* the same, by the statement's address */
+    struct unnamed *unnamed;         /* as the server has confirmed it; may be NULL */
+    struct unnamed *spare;
+    struct unnamed_list pending;
 };
+
+void client_statements_init(struct client_statements *map);
+/* A Parse (with a body), or a Close (NULL), of the unnamed statement has been sent; `was_there`: the backend has the one
+ * before it, should this one be skipped. */
+void unnamed_sent(struct client_statements *map, const uint8_t *body, size_t length, uint32_t signs,
+                  bool was_there);
+/* The first of these has been answered: it holds, or, when it `failed`, there is none. */
+void unnamed_answered(struct client_statements *map, bool has_failed);
+/* The first of these was skipped.  Whether the backend has the one before it. */
+bool unnamed_undone(struct client_statements *map);
+/* A simple query drops it. */
+void unnamed_dropped(struct client_statements *map);
+/* What a message sent now would meet; NULL when there is none. */
+const struct unnamed *unnamed_current(const struct client_statements *map);
 
 /* NULL when the client has no such name. */
 struct statement *client_statement_find(const struct client_statements *map, const char *name,
@@ -69,9 +98,13 @@ const char *client_statement_name(const struct client_statements *map, const cha
 /* Takes a reference of its own. */
 void client_statement_add(struct client_statements *map, const char *name, size_t length,
                           struct statement *statement);
+/* The name becomes a former one. */
 void client_statement_remove(struct statement_table *table, struct client_statements *map,
                              const char *name, size_t length);
+/* Nothing is on its way any more that may speak of former names. */
+void client_statements_forget_former(struct statement_table *table, struct client_statements *map);
 void client_statements_clear(struct statement_table *table, struct client_statements *map);
+void client_statements_free(struct statement_table *table, struct client_statements *map);
 
 /* A statement on a backend. */
 struct backend_statement {
@@ -126,7 +159,8 @@ void expected_confirm(struct statement_table *table, struct backend_statements *
  * has left. */
 void expected_undo(struct statement_table *table, struct backend_statements *map,
                    struct client_statements *client, int count);
-/* Whether an answer is still due that decides about this name of the client's. */
-bool expected_decides(const struct backend_statements *map, const char *name, size_t length);
+/* Whether an answer is still due that decides about this name of the client's; with `only_close`, whether it is gone. */
+bool expected_decides(const struct backend_statements *map, const char *name, size_t length,
+                      bool only_close);
 
 #endif

@@ -145,6 +145,11 @@ static bool is_tracked(uint8_t entry)
            entry == OUTSTANDING_INJECTED_PARSE || entry == OUTSTANDING_INJECTED_CLOSE;
 }
 
+static bool is_unnamed(uint8_t entry)
+{
+    return entry == OUTSTANDING_UNNAMED_PARSE || entry == OUTSTANDING_UNNAMED_CLOSE;
+}
+
 static bool is_injection(uint8_t entry)
 {
     return entry == INJECTION_CLEAN || entry == INJECTION_SETTLE || entry == INJECTION_QUESTION ||
@@ -176,13 +181,25 @@ bool outstanding_has_sync(const struct outstanding *o)
     return false;
 }
 
-/* An error in an extended message: the server skips to the next Sync. */
+static void skip_entry(struct outstanding *o, uint8_t entry)
+{
+    o->undone += is_tracked(entry);
+    o->unnamed_undone += is_unnamed(entry);
+    o->events += is_tracked(entry) || is_unnamed(entry);
+}
+
+/* An error in an extended message, the head: the server skips to the next Sync. */
 static void skip_to_sync(struct outstanding *o)
 {
+    if (peek(o) == OUTSTANDING_UNNAMED_PARSE) {
+        o->unnamed_failed++;
+        o->events++;
+        pop(o);
+    }
     while (o->count > 0) {
         if (peek(o) == 'S' || is_injection(peek(o)))
             return;
-        o->undone += is_tracked(peek(o));
+        skip_entry(o, peek(o));
         pop(o);
     }
     o->is_skipping = true;
@@ -242,6 +259,8 @@ static void error_answered(struct outstanding *o)
     case 'D':
     case 'E':
     case 'C':
+    case OUTSTANDING_UNNAMED_PARSE:
+    case OUTSTANDING_UNNAMED_CLOSE:
     case OUTSTANDING_PARSE:
     case OUTSTANDING_CLOSE:
     case OUTSTANDING_INJECTED_PARSE:
@@ -267,20 +286,28 @@ static void ready_answered(struct outstanding *o)
 }
 
 /* ParseComplete or CloseComplete, whichever of these it answers. */
-static enum reply parsed_or_closed(struct outstanding *o, uint8_t plain, uint8_t tracked,
-                                   uint8_t injected, uint8_t untracked)
+static enum reply parsed_or_closed(struct outstanding *o, const char *own, const char *injected)
 {
     uint8_t head = peek(o);
-    if (head != plain && head != tracked && head != injected && head != untracked)
+    bool is_ours = head != 0 && strchr(injected, head);
+    if (head == 0 || (!is_ours && !strchr(own, head)))
         return REPLY_FORWARD;
     o->confirmed += is_tracked(head);
+    o->unnamed_answered += is_unnamed(head);
+    o->events += is_tracked(head) || is_unnamed(head);
     pop(o);
     drop_idle_copy_ends(o);
-    return head == injected || head == untracked ? REPLY_SWALLOW : REPLY_FORWARD;
+    return is_ours ? REPLY_SWALLOW : REPLY_FORWARD;
 }
 
 enum reply outstanding_answered(struct outstanding *o, uint8_t type)
 {
+    static const char parses[] = {'P', OUTSTANDING_UNNAMED_PARSE, OUTSTANDING_PARSE, 0};
+    static const char closes[] = {'C', OUTSTANDING_UNNAMED_CLOSE, OUTSTANDING_CLOSE, 0};
+    static const char injected_parses[] = {OUTSTANDING_INJECTED_PARSE, OUTSTANDING_UNTRACKED_PARSE,
+                                           0};
+    static const char injected_closes[] = {OUTSTANDING_INJECTED_CLOSE, OUTSTANDING_UNTRACKED_CLOSE,
+                                           0};
     uint8_t head = peek(o);
     if (is_injection(head) && type != 'A') {
         if (type != 'Z')
@@ -298,15 +325,13 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
         drop_idle_copy_ends(o);
         return peek(o) == INJECTION_RESTORE ? REPLY_SWALLOW : REPLY_FORWARD;
     case '1':
-        return parsed_or_closed(o, 'P', OUTSTANDING_PARSE, OUTSTANDING_INJECTED_PARSE,
-                                OUTSTANDING_UNTRACKED_PARSE);
+        return parsed_or_closed(o, parses, injected_parses);
     case '2':
         if (head == 'B')
             pop(o);
         break;
     case '3':
-        return parsed_or_closed(o, 'C', OUTSTANDING_CLOSE, OUTSTANDING_INJECTED_CLOSE,
-                                OUTSTANDING_UNTRACKED_CLOSE);
+        return parsed_or_closed(o, closes, injected_closes);
     case 'T':
     case 'n':
         if (head == 'D')

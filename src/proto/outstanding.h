@@ -34,13 +34,19 @@ struct outstanding {
     bool is_sync_unsure;  /* a Sync was sent during the COPY: ignored, if it succeeds */
     bool is_copying_both; /* COPY BOTH: replication; never ends in a reusable backend */
     bool is_confused;     /* what the server will answer is not known for sure: do not reuse */
-    uint32_t confirmed;   /* tracked entries answered since somebody looked */
-    uint16_t
-        undone; /* tracked entries that an error made the server skip, likewise; they come first */
+    /* Since somebody looked: */
+    uint32_t events;    /* the sum of those below */
+    uint32_t confirmed; /* tracked entries answered */
+    uint32_t undone;    /* tracked entries that an error made the server skip; they come first */
+    uint32_t unnamed_answered; /* of the unnamed statement, likewise */
+    uint32_t unnamed_failed;   /* its Parse was what failed; comes before those that were skipped */
+    uint32_t unnamed_undone;
 };
 
 /* Entries of the extended protocol whose fate somebody follows, or whose answers are for us. */
 enum outstanding_entry {
+    OUTSTANDING_UNNAMED_PARSE = 'U',   /* the client's, of the unnamed statement */
+    OUTSTANDING_UNNAMED_CLOSE = 'V',   /* likewise */
     OUTSTANDING_PARSE = 't',           /* the client's, tracked */
     OUTSTANDING_CLOSE = 'x',           /* the client's, tracked */
     OUTSTANDING_INJECTED_PARSE = 'i',  /* ours, tracked */

@@ -3,7 +3,8 @@
  *
  * The key that a client got from us is random and looked up here; what it runs now is cancelled with the backend's own
  * key by libpq.  PQcancel blocks, so it runs in a worker; until it has returned, the backend is not given to anyone
- * else (server_release holds it), or the signal might hit a stranger's query.  A client that waits in the
+ * else (server_release holds it), or the signal might hit a stranger's query; and while a query of ours is
+ * ahead of the client's, its cancel waits.  A client that waits in the
  * queue is taken out of it; one that runs nothing is left alone, as PostgreSQL does.
  */
 #include <string.h>
@@ -39,10 +40,16 @@ static void cancel_returned(void *arg)
     free(job);
 }
 
+/* A query of ours goes first: the cancel is not for it. */
+static bool is_ours(const struct server *server)
+{
+    return server->client && outstanding_injection(&server->outstanding) != INJECTION_NONE;
+}
+
 void cancel_server(struct server *server)
 {
-    if (server->cancels > 0) {
-        server->wants_cancel_again = true;
+    if (server->cancels > 0 || is_ours(server)) {
+        server->wants_cancel_again = !is_ours(server) || server->outstanding.count > 1;
         return;
     }
     if (!server->cancel)

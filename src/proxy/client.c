@@ -81,6 +81,7 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
     client->address = *address;
     client->connected_wall_us = clock_wall_us();
     client->id = ++proxy->last_client_id;
+    client_statements_init(&client->statements);
     if (!client->is_unix) {
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
@@ -117,7 +118,7 @@ static void client_gone(struct client *client)
     if (ssl)
         SSL_free(ssl);
     buffer_free(&client->held);
-    client_statements_clear(&proxy->statements, &client->statements);
+    client_statements_free(&proxy->statements, &client->statements);
     settle_client_free(client);
     free(client->scram);
     free(client->query);

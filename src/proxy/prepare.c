@@ -152,35 +152,31 @@ static void provide(struct client *client, struct server *server, struct stateme
 /* The unnamed statement that is there may be another client's: this one's own takes its place, or none. */
 static void provide_unnamed(struct client *client, struct server *server)
 {
-    const char *body = (const char *)client->unnamed;
+    const struct unnamed *own = unnamed_current(&client->statements);
     client->has_own_unnamed = true;
-    if (client->unnamed_length == 0) {
+    if (!own) {
         queue_close(server, "");
         outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
         return;
     }
-    queue_parse(server, "", body, client->unnamed_length);
+    queue_parse(server, "", own->body, own->length);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
-    settle_note_signs(client, client->unnamed_signs, body, strlen(body));
+    settle_note_signs(client, own->signs, (const char *)own->body, strlen((const char *)own->body));
 }
 
 /* A Parse of the unnamed statement passes: it is kept, for a Bind may come in another transaction. */
 static void keep_unnamed(struct client *client, const uint8_t *bytes, size_t at_hand,
                          uint32_t message, uint32_t signs)
 {
+    bool was_there = client->has_own_unnamed;
     client->has_own_unnamed = true;
-    client->unnamed_signs = signs;
-    client->unnamed_length = 0;
+    client->has_set_unnamed = true;
     client->has_unbound_parse = at_hand < (size_t)message + 1;
     if (client->has_unbound_parse)
-        return;
-    size_t length = at_hand - HEADER_BYTES - 1;
-    if (length > client->unnamed_capacity) {
-        client->unnamed = memory_resize(client->unnamed, length);
-        client->unnamed_capacity = length;
-    }
-    memcpy(client->unnamed, bytes + HEADER_BYTES + 1, length);
-    client->unnamed_length = length;
+        unnamed_sent(&client->statements, NULL, 0, 0, was_there);
+    else
+        unnamed_sent(&client->statements, bytes + HEADER_BYTES + 1, at_hand - HEADER_BYTES - 1,
+                     signs, was_there);
 }
 
 /* The message's head with another name; `kind` is Describe's and Close's S. */
@@ -222,19 +218,27 @@ static void parse_again(struct client *client, struct server *server, uint32_t m
     queue_head(server, 'P', message, head, statement->name);
 }
 
+/* The same body under a name that nobody has used. */
+static struct statement *renewed(struct statement_table *table, struct statement *statement)
+{
+    struct statement *other = statement_renew(table, statement);
+    statement_drop(table, statement);
+    return other;
+}
+
 static void parse_new(struct client *client, struct server *server, uint32_t message,
                       uint32_t signs, const struct head *head, const uint8_t *body, size_t length)
 {
     struct statement_table *table = table_of(client);
     struct statement *statement = statement_intern(table, body, length);
+    if (client_statement_name(&client->statements, statement->name, strlen(statement->name)))
+        statement = renewed(table, statement); /* two names of one client are two statements */
     if (backend_statement_use(&server->statements, statement)) {
         if (server->status == 'I' && outstanding_is_empty(&server->outstanding)) {
             queue_close(server, statement->name);
             outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
         } else {
-            struct statement *other = statement_renew(table, statement);
-            statement_drop(table, statement);
-            statement = other;
+            statement = renewed(table, statement);
         }
     } else {
         evict(client, server);
@@ -310,6 +314,13 @@ static struct prepared_head translate_close(struct client *client, struct server
     char none[STATEMENT_NAME_BYTES];
     if (!read_head('C', bytes, at_hand, &head) || bytes[HEADER_BYTES] != 'S')
         return passes();
+    if (head.name_length == 0) {
+        unnamed_sent(&client->statements, NULL, 0, 0, client->has_own_unnamed);
+        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_CLOSE);
+        client->has_own_unnamed = true;
+        client->has_set_unnamed = true;
+        return (struct prepared_head){.is_recorded = true};
+    }
     struct statement *statement =
         client_statement_find(&client->statements, head.name, head.name_length);
     if (!statement)
@@ -418,6 +429,8 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     if (server->outstanding.is_skipping || server->outstanding.is_copying_in ||
         client->has_private_names)
         return passes(); /* the server will not look at it, or knows the client's names */
+    if (type == 'S')
+        client->has_set_unnamed = false;
     if (type == 'S' && client->has_unbound_parse)
         settle_pin(client, PIN_BIT(PIN_STATEMENTS));
     else if (type == 'B' || type == 'Q')
@@ -425,14 +438,17 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     switch (type) {
     case 'Q': /* it drops the unnamed statement */
         client->has_own_unnamed = true;
-        client->unnamed_length = 0;
+        unnamed_dropped(&client->statements);
         return translate_deallocate(client, server, type, bytes, at_hand, message, before,
                                     before_length);
     case 'P':
         if (at_hand > HEADER_BYTES && bytes[HEADER_BYTES] == 0) {
             keep_unnamed(client, bytes, at_hand, message, signs);
-            return translate_deallocate(client, server, type, bytes, at_hand, message, before,
-                                        before_length);
+            outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_PARSE);
+            struct prepared_head changed = translate_deallocate(
+                client, server, type, bytes, at_hand, message, before, before_length);
+            changed.is_recorded = true;
+            return changed;
         }
         return translate_parse(client, server, bytes, at_hand, message, signs, before,
                                before_length);
@@ -529,25 +545,49 @@ void prepare_make_private(struct client *client, struct server *server)
     settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }
 
-/* A name whose fate is not known yet, prepared again behind a Sync: the server decides first. */
+/* A name whose fate is not known yet (prepared again behind a Sync, or used where a Close of it may have been skipped): the
+ * server decides first. */
 bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
                        size_t at_hand, uint32_t message)
 {
     struct head head;
     const struct server *server = client->server;
-    if (type != 'P' || !server || TAILQ_EMPTY(&server->statements.expected) ||
-        !read_head('P', bytes, part_at_hand(at_hand, message), &head) || head.name_length == 0)
+    bool is_undecided = server && (!TAILQ_EMPTY(&server->statements.expected) ||
+                                   !TAILQ_EMPTY(&client->statements.pending));
+    if (!is_undecided || (type != 'P' && type != 'B' && type != 'D' && type != 'C') ||
+        !read_head(type, bytes, part_at_hand(at_hand, message), &head))
         return false;
-    return expected_decides(&server->statements, head.name, head.name_length) &&
+    if (head.name_length == 0)
+        return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
+    return expected_decides(&server->statements, head.name, head.name_length, type != 'P') &&
            outstanding_has_sync(&server->outstanding);
 }
 
 /* ---- what comes from the server ---- */
 
+/* Whatever of the unnamed statement was skipped stands behind what was answered or has failed. */
+static void unnamed_events(struct client *client, const struct outstanding *outstanding)
+{
+    struct client_statements *statements = &client->statements;
+    for (uint32_t i = 0; i < outstanding->unnamed_answered; i++)
+        unnamed_answered(statements, false);
+    for (uint32_t i = 0; i < outstanding->unnamed_failed; i++)
+        unnamed_answered(statements, true);
+    bool is_first = true;
+    for (uint32_t i = 0; i < outstanding->unnamed_undone; i++) {
+        bool was_there = unnamed_undone(statements);
+        if (is_first)
+            client->has_own_unnamed = was_there;
+        is_first = false;
+    }
+}
+
 void prepare_answered(struct server *server)
 {
     struct outstanding *outstanding = &server->outstanding;
     struct statement_table *table = &server->proxy->statements;
+    if (server->client)
+        unnamed_events(server->client, outstanding);
     if (outstanding->undone > 0)
         expected_undo(table, &server->statements,
                       server->client ? &server->client->statements : NULL,
@@ -555,6 +595,8 @@ void prepare_answered(struct server *server)
     for (; outstanding->confirmed > 0; outstanding->confirmed--)
         expected_confirm(table, &server->statements);
     outstanding->undone = 0;
+    outstanding->unnamed_answered = outstanding->unnamed_failed = outstanding->unnamed_undone = 0;
+    outstanding->events = 0;
 }
 
 void prepare_all_gone(struct server *server)

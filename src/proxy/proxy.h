@@ -142,25 +142,23 @@ struct client {
     bool has_own_unnamed; /* the backend's unnamed statement is its own, or there is none */
     bool
         has_unbound_parse; /* an unnamed statement too long to be kept, which no Bind has used yet */
+    bool
+        has_set_unnamed; /* a Parse or Close of its unnamed statement was sent since the last Sync */
     bool has_private_names; /* its statements are on its backend under its own names */
-    bool has_unasked;      /* something was run since the server was asked what the session holds */
-    bool saw_reset;        /* a statement since the last Sync goes back to start-up settings */
-    bool restore_is_due;   /* and they are to be restored behind the message that passes */
-    uint16_t restores;     /* such on their way */
-    bool was_warned;       /* leak_warning has spoken about this link */
-    bool is_lingering;     /* was told a FATAL: closed when it has closed too */
-    bool has_said_goodbye; /* our side of the connection is shut */
-    uint32_t pins;         /* enum pin: why it keeps its backend */
+    bool has_unasked; /* something was run since the server was asked what the session holds */
+    bool saw_reset;   /* a statement since the last Sync goes back to start-up settings */
+    bool must_restore_again; /* a cancel has hit the query that was to restore them */
+    uint16_t restores;       /* such on their way */
+    bool was_warned;         /* leak_warning has spoken about this link */
+    bool is_lingering;       /* was told a FATAL: closed when it has closed too */
+    bool has_said_goodbye;   /* our side of the connection is shut */
+    uint32_t pins;           /* enum pin: why it keeps its backend */
     uint32_t asks; /* enum pin: what the server is to be asked when the transaction is over */
     struct sql_scan scan;
     struct settings *settings; /* what must be in force when it runs something */
     struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
     struct settings *told;     /* reported to it since, where that matters; NULL: nothing */
     struct client_statements statements; /* its names of prepared statements */
-    uint8_t *unnamed;                    /* the body of its unnamed statement, behind the name */
-    size_t unnamed_length;               /* 0: there is none */
-    size_t unnamed_capacity;
-    uint32_t unnamed_signs;
     struct startup startup;
     char application_name[64];
     uint16_t minor; /* of the protocol, agreed */
@@ -210,6 +208,7 @@ struct server {
     uint32_t asked;        /* enum pin: a question is on its way; 0: none */
     uint32_t found;        /* of these, what its answer has said so far */
     bool has_failed_question;
+    uint8_t failed_questions;    /* in a row */
     struct settings_draft draft; /* the settings that the answer has named so far */
     struct buffer held;          /* the beginning of a message that has not come in whole */
     uint32_t message_left;
@@ -437,6 +436,8 @@ void server_release(struct server *server);
 void server_abandon(struct server *server, bool in_mid_message);
 /* Everything owed has been answered while no client is linked. */
 void server_settled(struct server *server);
+/* What kept a cancel from being sent may be over. */
+void server_cancel_again(struct server *server);
 /* A cancel that was on its way has returned. */
 void server_cancel_done(struct server *server);
 /* Looks at its deadlines. */

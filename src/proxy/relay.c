@@ -215,19 +215,20 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     return head;
 }
 
-static bool check_message(struct client *client, uint8_t type, uint32_t length)
+static bool is_valid(uint8_t type, uint32_t length)
 {
-    uint32_t longest = longest_message(type);
+    return length >= 4 && longest_message(type) > 0 && length - 4 <= longest_message(type);
+}
+
+static void refuse_message(struct client *client, uint8_t type, uint32_t length)
+{
     char text[96];
-    if (longest == 0)
+    if (longest_message(type) == 0)
         snprintf(text, sizeof(text), "invalid frontend message type %u", type);
-    else if (length < 4 || length - 4 > longest)
+    else
         snprintf(text, sizeof(text), "invalid message length: %u bytes in a message of type %c",
                  length, type);
-    else
-        return true;
     client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
-    return false;
 }
 
 /* The first bytes of the text, for the one who asks what a connection is held with. */
@@ -265,7 +266,7 @@ static void forward_to_server(struct client *client, const uint8_t *bytes, size_
 static bool must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
                       size_t at_hand, uint32_t message)
 {
-    if (client->is_skipping || !settle_is_shared(client) || message < 4 || message > MESSAGE_LARGE)
+    if (client->is_skipping || !settle_is_shared(client) || !is_valid(type, message))
         return false;
     return !prepare_is_at_hand(type, bytes, at_hand, message) ||
            prepare_must_wait(client, type, bytes, at_hand, message);
@@ -317,12 +318,14 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
         if (type == 'Q' || type == 'P')
             keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
                        message);
-        if (type == 'X' || longest_message(type) == 0) { /* the last thing that is read */
+        if (type == 'X' || !is_valid(type, message)) { /* the last thing that is read */
             forward_to_server(client, bytes + run, at - run);
             run = at;
         }
-        if (!check_message(client, type, message))
+        if (!is_valid(type, message)) {
+            refuse_message(client, type, message);
             return length;
+        }
         enum verdict verdict = judge_message(client, type);
         if (verdict == VERDICT_END)
             return length;
@@ -459,6 +462,8 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
         client->answered_us = server->proxy->now_us;
         client->timeout_name = NULL;
     }
+    if (injection != INJECTION_NONE && server->wants_cancel_again && server->cancels == 0)
+        server_cancel_again(server);
     if (injection == INJECTION_QUESTION)
         settle_answered(server);
     else if (injection == INJECTION_RESTORE && client && client->restores > 0)
@@ -470,7 +475,7 @@ static bool take_message(struct server *server, uint8_t type, const uint8_t *bod
 {
     enum outstanding_injection injection = outstanding_injection(&server->outstanding);
     bool for_client = outstanding_answered(&server->outstanding, type) == REPLY_FORWARD;
-    if (server->outstanding.confirmed + server->outstanding.undone > 0)
+    if (server->outstanding.events > 0)
         prepare_answered(server);
     switch (type) {
     case 'Z':
@@ -522,7 +527,13 @@ void relay_release(struct client *client, struct server *server)
 static void end_transaction(struct server *server)
 {
     struct client *client = server->client;
-    if (client->asks != 0) {
+    if (client->statements.former)
+        client_statements_forget_former(&client->proxy->statements, &client->statements);
+    if (client->must_restore_again) {
+        client->must_restore_again = false;
+        settle_restore(client, server);
+        stream_flush(&server->stream);
+    } else if (client->asks != 0) {
         settle_ask(client, server, client->asks);
         stream_flush(&server->stream);
     } else if (client->pins == 0) {

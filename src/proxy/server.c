@@ -209,15 +209,18 @@ void server_abandon(struct server *server, bool in_mid_message)
         event_active(&server->stream.read_event, EV_READ, 0); /* what its client left unread */
 }
 
+void server_cancel_again(struct server *server)
+{
+    bool is_wanted = server->wants_cancel_again;
+    server->wants_cancel_again = false;
+    if (is_wanted && server->client && server->outstanding.count > 0)
+        cancel_server(server);
+}
+
 void server_cancel_done(struct server *server)
 {
     server->cancels--;
-    if (server->wants_cancel_again && server->client && server->outstanding.count > 0) {
-        server->wants_cancel_again = false;
-        cancel_server(server);
-        return;
-    }
-    server->wants_cancel_again = false;
+    server_cancel_again(server);
     if (server->cancels > 0)
         return;
     if (server->backend.state == BACKEND_CLEANING && outstanding_is_empty(&server->outstanding))

@@ -27,7 +27,8 @@
 #include "proto/sqlstate.h"
 #include "proxy/proxy.h"
 
-#define CUSTOMS_MAX_BYTES 4096 /* names of custom settings that are asked for */
+#define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
+#define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
 
 bool settle_is_shared(const struct client *client)
 {
@@ -60,7 +61,6 @@ void settle_client_free(struct client *client)
     replace(table_of(client), &client->base, NULL);
     replace(table_of(client), &client->settings, NULL);
     replace(table_of(client), &client->told, NULL);
-    free(client->unnamed);
     settle_set_pins(client, 0);
 }
 
@@ -106,6 +106,8 @@ static void queue_query(struct server *server, struct buffer *sql,
     build_query(&message, (const char *)buffer_bytes(sql));
     outstanding_injected(&server->outstanding, injection);
     stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
+    if (server->client)
+        server->client->has_own_unnamed = false; /* a simple query drops it (protocol 55.2.3) */
     buffer_free(&message);
     buffer_free(sql);
 }
@@ -216,7 +218,6 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
 void settle_restore(struct client *client, struct server *server)
 {
     struct buffer sql = {0};
-    client->restore_is_due = false;
     if (client->base->count == 0 || server->outstanding.is_skipping ||
         server->outstanding.is_open || server->outstanding.is_copying_in)
         return;
@@ -298,12 +299,15 @@ void settle_answered(struct server *server)
     server->asked = 0;
     if (!client || server->has_failed_question) {
         settings_draft_free(&server->draft);
-        if (client) {
+        if (client && server->failed_questions++ < QUESTIONS_FAIL_MOST) {
+            client->asks |= asked; /* a cancel meant for the statement before it, perhaps */
+        } else if (client) {
             settle_pin(client, asked); /* in doubt: asked again when it has been idle */
             client->has_unasked = true;
         }
         return;
     }
+    server->failed_questions = 0;
     if (asked & PIN_BIT(PIN_SETTING))
         take_settings(client, server, settings_intern(table_of(client), &server->draft));
     settings_draft_free(&server->draft);
@@ -320,6 +324,9 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
         break;
     case INJECTION_QUESTION:
         server->has_failed_question = true;
+        break;
+    case INJECTION_RESTORE:
+        client->must_restore_again |= strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) == 0;
         break;
     case INJECTION_SETTLE:
         server->is_unknown = true;
