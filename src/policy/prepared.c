@@ -348,6 +348,42 @@ void expected_confirm(struct statement_table *table, struct backend_statements *
         forget_expected(table, map, TAILQ_FIRST(&map->expected));
 }
 
+bool expected_decides_statement(const struct backend_statements *map,
+                                const struct statement *statement)
+{
+    const struct expected *expected;
+    TAILQ_FOREACH (expected, &map->expected, link) {
+        if (expected->statement == statement && expected->kind == EXPECT_PARSE)
+            return true;
+    }
+    return false;
+}
+
+/* Not there after all, unless a later message prepares it again. */
+static void undo_statement(struct statement_table *table, struct backend_statements *map,
+                           const struct expected *expected)
+{
+    const struct expected *later = expected;
+    while ((later = TAILQ_NEXT(later, link))) {
+        if (later->statement == expected->statement &&
+            (later->kind == EXPECT_PARSE || later->kind == EXPECT_CLIENT_PARSE))
+            return;
+    }
+    backend_statement_remove(table, map, expected->statement);
+}
+
+/* A Close on its way of a name that never was: nothing comes back when it is skipped too. */
+static void undo_later_close(const struct expected *expected)
+{
+    struct expected *later = TAILQ_NEXT(expected, link);
+    for (; later; later = TAILQ_NEXT(later, link)) {
+        if (later->kind == EXPECT_CLIENT_CLOSE && later->statement == expected->statement &&
+            later->name_length == expected->name_length &&
+            memcmp(later->name, expected->name, expected->name_length) == 0)
+            later->kind = EXPECT_ERROR;
+    }
+}
+
 static void undo(struct statement_table *table, struct backend_statements *map,
                  struct client_statements *client, const struct expected *expected)
 {
@@ -359,10 +395,11 @@ static void undo(struct statement_table *table, struct backend_statements *map,
             client_statement_remove(table, client, name, length);
         else if (client)
             remember_former(client, expected->statement, name, length);
-        backend_statement_remove(table, map, expected->statement);
+        undo_statement(table, map, expected);
+        undo_later_close(expected);
         break;
     case EXPECT_PARSE:
-        backend_statement_remove(table, map, expected->statement);
+        undo_statement(table, map, expected);
         break;
     case EXPECT_CLIENT_CLOSE:
         if (client && !client_statement_find(client, name, length))

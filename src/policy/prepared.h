@@ -159,6 +159,9 @@ void expected_confirm(struct statement_table *table, struct backend_statements *
  * has left. */
 void expected_undo(struct statement_table *table, struct backend_statements *map,
                    struct client_statements *client, int count);
+/* Whether an answer to a Parse of ours is still due that decides whether the backend has the statement. */
+bool expected_decides_statement(const struct backend_statements *map,
+                                const struct statement *statement);
 /* Whether an answer is still due that decides about this name of the client's; with `only_close`, whether it is gone. */
 bool expected_decides(const struct backend_statements *map, const char *name, size_t length,
                       bool only_close);

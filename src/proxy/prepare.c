@@ -137,12 +137,25 @@ static void evict(struct client *client, struct server *server)
     }
 }
 
+/* Whether the statement's Parse is on its way in an earlier batch, which an error may skip. */
+static bool is_unsure(const struct server *server, const struct statement *statement)
+{
+    return !TAILQ_EMPTY(&server->statements.expected) &&
+           expected_decides_statement(&server->statements, statement) &&
+           outstanding_has_sync(&server->outstanding);
+}
+
 /* Sees to it that the backend has the statement. */
 static void provide(struct client *client, struct server *server, struct statement *statement)
 {
-    if (backend_statement_use(&server->statements, statement))
-        return;
-    evict(client, server);
+    if (backend_statement_use(&server->statements, statement)) {
+        if (!is_unsure(server, statement))
+            return;
+        queue_close(server, statement->name);
+        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    } else {
+        evict(client, server);
+    }
     queue_parse(server, statement->name, statement->body, statement->length);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_PARSE);
     expect_answer(&server->statements, EXPECT_PARSE, statement, NULL, 0);

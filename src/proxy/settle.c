@@ -215,6 +215,41 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         client->saw_reset = true;
 }
 
+/* The same as a simple query, but that the client's unnamed statement and portals stay what they are: it runs in the
+ * middle of its transactions. */
+static void queue_aside(struct server *server, const char *sql,
+                        enum outstanding_injection injection)
+{
+    char name[STATEMENT_NAME_BYTES];
+    struct buffer messages = {0};
+    snprintf(name, sizeof(name), "%srestore", server->proxy->statements.prefix);
+    size_t mark = build_begin(&messages, 'P');
+    build_text(&messages, name);
+    build_text(&messages, sql);
+    build_u16(&messages, 0);
+    build_end(&messages, mark);
+    mark = build_begin(&messages, 'B');
+    build_text(&messages, name); /* of the portal */
+    build_text(&messages, name);
+    for (int i = 0; i < 3; i++)
+        build_u16(&messages, 0); /* no formats, no parameters, text results */
+    build_end(&messages, mark);
+    mark = build_begin(&messages, 'E');
+    build_text(&messages, name);
+    build_u32(&messages, 0);
+    build_end(&messages, mark);
+    for (const char *kind = "PS"; *kind; kind++) {
+        mark = build_begin(&messages, 'C');
+        build_u8(&messages, (uint8_t)*kind);
+        build_text(&messages, name);
+        build_end(&messages, mark);
+    }
+    build_empty(&messages, 'S');
+    outstanding_injected(&server->outstanding, injection);
+    stream_queue(&server->stream, buffer_bytes(&messages), buffer_length(&messages));
+    buffer_free(&messages);
+}
+
 void settle_restore(struct client *client, struct server *server)
 {
     struct buffer sql = {0};
@@ -222,7 +257,9 @@ void settle_restore(struct client *client, struct server *server)
         server->outstanding.is_open || server->outstanding.is_copying_in)
         return;
     session_restore(&sql, client->base);
-    queue_query(server, &sql, INJECTION_RESTORE);
+    buffer_append(&sql, "", 1);
+    queue_aside(server, (const char *)buffer_bytes(&sql), INJECTION_RESTORE);
+    buffer_free(&sql);
     client->restores++;
 }
 
