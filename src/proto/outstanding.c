@@ -181,11 +181,17 @@ bool outstanding_has_sync(const struct outstanding *o)
     return false;
 }
 
+static bool is_eventful(uint8_t entry)
+{
+    return is_tracked(entry) || is_unnamed(entry) || entry == OUTSTANDING_PROVIDED_UNNAMED;
+}
+
 static void skip_entry(struct outstanding *o, uint8_t entry)
 {
     o->undone += is_tracked(entry);
     o->unnamed_undone += is_unnamed(entry);
-    o->events += is_tracked(entry) || is_unnamed(entry);
+    o->provided_undone += entry == OUTSTANDING_PROVIDED_UNNAMED;
+    o->events += is_eventful(entry);
 }
 
 /* An error in an extended message, the head: the server skips to the next Sync. */
@@ -261,6 +267,7 @@ static void error_answered(struct outstanding *o)
     case 'C':
     case OUTSTANDING_UNNAMED_PARSE:
     case OUTSTANDING_UNNAMED_CLOSE:
+    case OUTSTANDING_PROVIDED_UNNAMED:
     case OUTSTANDING_PARSE:
     case OUTSTANDING_CLOSE:
     case OUTSTANDING_INJECTED_PARSE:
@@ -294,7 +301,8 @@ static enum reply parsed_or_closed(struct outstanding *o, const char *own, const
         return REPLY_FORWARD;
     o->confirmed += is_tracked(head);
     o->unnamed_answered += is_unnamed(head);
-    o->events += is_tracked(head) || is_unnamed(head);
+    o->provided_answered += head == OUTSTANDING_PROVIDED_UNNAMED;
+    o->events += is_eventful(head);
     pop(o);
     drop_idle_copy_ends(o);
     return is_ours ? REPLY_SWALLOW : REPLY_FORWARD;
@@ -305,9 +313,9 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     static const char parses[] = {'P', OUTSTANDING_UNNAMED_PARSE, OUTSTANDING_PARSE, 0};
     static const char closes[] = {'C', OUTSTANDING_UNNAMED_CLOSE, OUTSTANDING_CLOSE, 0};
     static const char injected_parses[] = {OUTSTANDING_INJECTED_PARSE, OUTSTANDING_UNTRACKED_PARSE,
-                                           0};
+                                           OUTSTANDING_PROVIDED_UNNAMED, 0};
     static const char injected_closes[] = {OUTSTANDING_INJECTED_CLOSE, OUTSTANDING_UNTRACKED_CLOSE,
-                                           0};
+                                           OUTSTANDING_PROVIDED_UNNAMED, 0};
     uint8_t head = peek(o);
     if (is_injection(head) && type != 'A') {
         if (type != 'Z')

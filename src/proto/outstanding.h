@@ -41,18 +41,21 @@ struct outstanding {
     uint32_t unnamed_answered; /* of the unnamed statement, likewise */
     uint32_t unnamed_failed;   /* its Parse was what failed; comes before those that were skipped */
     uint32_t unnamed_undone;
+    uint32_t provided_answered; /* a Parse of ours of the unnamed statement */
+    uint32_t provided_undone;
 };
 
 /* Entries of the extended protocol whose fate somebody follows, or whose answers are for us. */
 enum outstanding_entry {
-    OUTSTANDING_UNNAMED_PARSE = 'U',   /* the client's, of the unnamed statement */
-    OUTSTANDING_UNNAMED_CLOSE = 'V',   /* likewise */
-    OUTSTANDING_PARSE = 't',           /* the client's, tracked */
-    OUTSTANDING_CLOSE = 'x',           /* the client's, tracked */
-    OUTSTANDING_INJECTED_PARSE = 'i',  /* ours, tracked */
-    OUTSTANDING_INJECTED_CLOSE = 'k',  /* ours, tracked */
-    OUTSTANDING_UNTRACKED_PARSE = 'u', /* ours */
-    OUTSTANDING_UNTRACKED_CLOSE = 'j'  /* ours */
+    OUTSTANDING_UNNAMED_PARSE = 'U',    /* the client's, of the unnamed statement */
+    OUTSTANDING_UNNAMED_CLOSE = 'V',    /* likewise */
+    OUTSTANDING_PROVIDED_UNNAMED = 'W', /* ours, of the unnamed statement */
+    OUTSTANDING_PARSE = 't',            /* the client's, tracked */
+    OUTSTANDING_CLOSE = 'x',            /* the client's, tracked */
+    OUTSTANDING_INJECTED_PARSE = 'i',   /* ours, tracked */
+    OUTSTANDING_INJECTED_CLOSE = 'k',   /* ours, tracked */
+    OUTSTANDING_UNTRACKED_PARSE = 'u',  /* ours */
+    OUTSTANDING_UNTRACKED_CLOSE = 'j'   /* ours */
 };
 
 /* Queries of our own, by what they are for. */

@@ -242,6 +242,7 @@ bool client_acquire(struct client *client)
     client->linked_us = proxy->now_us;
     client->transaction_us = proxy->now_us;
     client->was_warned = false;
+    client->provided = 0;
     client->has_own_unnamed = false;
     server->client = client;
     server->request_us = proxy->now_us;
@@ -275,6 +276,7 @@ void client_granted(struct client *client, struct server *server)
     client->transaction_us = client->linked_us;
     client->request_us = client->linked_us;
     client->was_warned = false;
+    client->provided = 0;
     client->has_own_unnamed = false;
     if (client->state == CLIENT_LOGIN) {
         auth_granted(client, server);

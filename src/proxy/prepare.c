@@ -167,13 +167,13 @@ static void provide_unnamed(struct client *client, struct server *server)
 {
     const struct unnamed *own = unnamed_current(&client->statements);
     client->has_own_unnamed = true;
+    client->provided++;
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_PROVIDED_UNNAMED);
     if (!own) {
         queue_close(server, "");
-        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
         return;
     }
     queue_parse(server, "", own->body, own->length);
-    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
     settle_note_signs(client, own->signs, (const char *)own->body, strlen((const char *)own->body));
 }
 
@@ -300,7 +300,8 @@ static struct prepared_head translate_use(struct client *client, struct server *
     if (!read_head(type, bytes, at_hand, &head) || (type == 'D' && bytes[HEADER_BYTES] != 'S'))
         return passes();
     if (head.name_length == 0) {
-        if (client->has_own_unnamed)
+        bool may_be_skipped = client->provided > 0 && outstanding_has_sync(&server->outstanding);
+        if (client->has_own_unnamed && !may_be_skipped)
             return passes();
         begin_change(server, before, before_length);
         provide_unnamed(client, server);
@@ -457,9 +458,9 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     case 'P':
         if (at_hand > HEADER_BYTES && bytes[HEADER_BYTES] == 0) {
             keep_unnamed(client, bytes, at_hand, message, signs);
-            outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_PARSE);
             struct prepared_head changed = translate_deallocate(
                 client, server, type, bytes, at_hand, message, before, before_length);
+            outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_PARSE);
             changed.is_recorded = true;
             return changed;
         }
@@ -586,6 +587,10 @@ static void unnamed_events(struct client *client, const struct outstanding *outs
         unnamed_answered(statements, false);
     for (uint32_t i = 0; i < outstanding->unnamed_failed; i++)
         unnamed_answered(statements, true);
+    uint32_t provided = outstanding->provided_answered + outstanding->provided_undone;
+    client->provided -= (uint16_t)(provided < client->provided ? provided : client->provided);
+    if (outstanding->provided_undone > 0)
+        client->has_own_unnamed = false;
     bool is_first = true;
     for (uint32_t i = 0; i < outstanding->unnamed_undone; i++) {
         bool was_there = unnamed_undone(statements);
@@ -609,6 +614,7 @@ void prepare_answered(struct server *server)
         expected_confirm(table, &server->statements);
     outstanding->undone = 0;
     outstanding->unnamed_answered = outstanding->unnamed_failed = outstanding->unnamed_undone = 0;
+    outstanding->provided_answered = outstanding->provided_undone = 0;
     outstanding->events = 0;
 }
 

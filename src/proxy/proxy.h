@@ -149,6 +149,7 @@ struct client {
     bool saw_reset;   /* a statement since the last Sync goes back to start-up settings */
     bool must_restore_again; /* a cancel has hit the query that was to restore them */
     uint16_t restores;       /* such on their way */
+    uint16_t provided;       /* unnamed statements that we have put on its backend, on their way */
     bool was_warned;         /* leak_warning has spoken about this link */
     bool is_lingering;       /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye;   /* our side of the connection is shut */
@@ -158,6 +159,7 @@ struct client {
     struct settings *settings; /* what must be in force when it runs something */
     struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
     struct settings *told;     /* reported to it since, where that matters; NULL: nothing */
+    struct settings *untold;   /* reported while a restore is on its way */
     struct client_statements statements; /* its names of prepared statements */
     struct startup startup;
     char application_name[64];
@@ -472,6 +474,8 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
 /* A ParameterStatus; whether it goes to the client. */
 bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
                       const char *value);
+/* What was reported around a RESET and its restoring: what is true in the end goes to the client. */
+void settle_restored(struct server *server);
 /* DISCARD ALL by us: nothing is in force but what the login brought. */
 void settle_forget(struct server *server);
 /* Ties the client to its backend for these reasons (enum pin) too; 0 changes nothing. */

@@ -466,8 +466,11 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
         server_cancel_again(server);
     if (injection == INJECTION_QUESTION)
         settle_answered(server);
-    else if (injection == INJECTION_RESTORE && client && client->restores > 0)
+    if (injection != INJECTION_RESTORE || !client)
+        return;
+    if (client->restores > 0)
         client->restores--;
+    settle_restored(server);
 }
 
 /* Looks into one complete message.  Returns whether it goes to the client. */

@@ -61,6 +61,7 @@ void settle_client_free(struct client *client)
     replace(table_of(client), &client->base, NULL);
     replace(table_of(client), &client->settings, NULL);
     replace(table_of(client), &client->told, NULL);
+    replace(table_of(client), &client->untold, NULL);
     settle_set_pins(client, 0);
 }
 
@@ -379,17 +380,22 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
 
 /* ---- what the server reports of its settings ---- */
 
-static void tell(struct client *client, const char *name, const char *value)
+static void note(struct client *client, struct settings **list, const char *name, const char *value)
 {
     struct settings_draft draft = {0};
-    struct settings *told;
-    if (client->told) {
-        told = settings_with(table_of(client), client->told, name, value);
-    } else {
-        settings_draft_add(&draft, name, value);
-        told = settings_intern(table_of(client), &draft);
+    if (*list) {
+        replace(table_of(client), list, settings_with(table_of(client), *list, name, value));
+        return;
     }
-    replace(table_of(client), &client->told, told);
+    settings_draft_add(&draft, name, value);
+    *list = settings_intern(table_of(client), &draft);
+}
+
+static void tell(struct client *client, const char *name, const char *value)
+{
+    if (strcmp(name, "application_name") == 0)
+        snprintf(client->application_name, sizeof(client->application_name), "%s", value);
+    note(client, &client->told, name, value);
 }
 
 static const char *last_told(const struct client *client, const char *name)
@@ -398,35 +404,51 @@ static const char *last_told(const struct client *client, const char *name)
     return value ? value : settings_get(client->base, name);
 }
 
+void settle_restored(struct server *server)
+{
+    struct client *client = server->client;
+    struct buffer message = {0};
+    const char *value;
+    if (!client || !client->untold)
+        return;
+    for (const char *name = NULL; (name = settings_next(client->untold, name, &value));) {
+        const char *before = last_told(client, name);
+        if (before && strcmp(before, value) == 0)
+            continue;
+        build_parameter_status(&message, name, value);
+        tell(client, name, value);
+    }
+    replace(table_of(client), &client->untold, NULL);
+    if (buffer_length(&message) > 0)
+        stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
+}
+
 bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
                       const char *value)
 {
     struct client *client = server->client;
-    const char *before;
     if (!client)
         return false;
     switch (injection) {
     case INJECTION_LOGIN:
-        tell(client, name, value); /* auth.c reports it when all is known */
+        note(client, &client->told, name, value); /* auth.c reports it when all is known */
         return false;
     case INJECTION_RESTORE:
-        before = last_told(client, name);
-        if (before && strcmp(before, value) == 0)
-            return false;
-        break;
+        note(client, &client->untold, name, value);
+        return false;
     case INJECTION_NONE:
         if (settle_is_shared(client))
             client->asks |= PIN_BIT(PIN_SETTING);
-        if (client->restores > 0 && settings_get(client->base, name))
+        if (client->restores > 0 && settings_get(client->base, name)) {
+            note(client, &client->untold, name, value);
             return false; /* what is true is told when it has been restored */
-        break;
+        }
+        tell(client, name, value);
+        return true;
     default:
         return false;
     }
-    if (strcmp(name, "application_name") == 0)
-        snprintf(client->application_name, sizeof(client->application_name), "%s", value);
-    tell(client, name, value);
-    return true;
 }
 
 /* ---- time ---- */
