@@ -127,8 +127,9 @@ static void no_name(const struct client *client, char name[STATEMENT_NAME_BYTES]
 static void evict(struct client *client, struct server *server)
 {
     int most = client->pool->config->max_prepared_statements;
-    while (server->statements.count >= most && server->status == 'I' &&
-           outstanding_is_empty(&server->outstanding)) {
+    if (server->status != 'I' || !outstanding_is_empty(&server->outstanding))
+        return;
+    while (server->statements.count > 0 && server->statements.count >= most) {
         struct statement *oldest = backend_statement_oldest(&server->statements);
         queue_close(server, oldest->name);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_CLOSE);
@@ -145,17 +146,28 @@ static bool is_unsure(const struct server *server, const struct statement *state
            outstanding_has_sync(&server->outstanding);
 }
 
+void prepare_trim(struct client *client, struct server *server)
+{
+    if (server->statements.count > client->pool->config->max_prepared_statements)
+        evict(client, server);
+}
+
+/* Nothing may stand in the way of a Parse: what an error has skipped is not always known in time. */
+static void clear_name(struct server *server, const struct statement *statement)
+{
+    queue_close(server, statement->name);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+}
+
 /* Sees to it that the backend has the statement. */
 static void provide(struct client *client, struct server *server, struct statement *statement)
 {
-    if (backend_statement_use(&server->statements, statement)) {
-        if (!is_unsure(server, statement))
-            return;
-        queue_close(server, statement->name);
-        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
-    } else {
+    bool is_there = backend_statement_use(&server->statements, statement);
+    if (is_there && !is_unsure(server, statement))
+        return;
+    if (!is_there)
         evict(client, server);
-    }
+    clear_name(server, statement);
     queue_parse(server, statement->name, statement->body, statement->length);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_PARSE);
     expect_answer(&server->statements, EXPECT_PARSE, statement, NULL, 0);
@@ -246,16 +258,11 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
     struct statement *statement = statement_intern(table, body, length);
     if (client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement); /* two names of one client are two statements */
-    if (backend_statement_use(&server->statements, statement)) {
-        if (server->status == 'I' && outstanding_is_empty(&server->outstanding)) {
-            queue_close(server, statement->name);
-            outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
-        } else {
-            statement = renewed(table, statement);
-        }
-    } else {
+    if (!backend_statement_use(&server->statements, statement))
         evict(client, server);
-    }
+    else if (server->status != 'I' || !outstanding_is_empty(&server->outstanding))
+        statement = renewed(table, statement);
+    clear_name(server, statement);
     statement->signs = signs;
     outstanding_sent_as(&server->outstanding, OUTSTANDING_PARSE);
     expect_answer(&server->statements, EXPECT_CLIENT_PARSE, statement, head->name,

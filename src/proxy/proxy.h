@@ -507,6 +507,8 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
  * raises an error that explains; `taken` is then all of the message. */
 struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,
                                      uint32_t signs, const uint8_t *before, size_t before_length);
+/* Prepared statements beyond the limit, made in the middle of transactions, go. */
+void prepare_trim(struct client *client, struct server *server);
 /* Takes into account what `outstanding` has learned from the server's last message. */
 void prepare_answered(struct server *server);
 /* Puts the client's statements on its backend under its own names, and no others: it looks at pg_prepared_statements. */

@@ -121,6 +121,8 @@ static bool is_others(uint64_t id, const struct client *client)
 void settle_link(struct client *client, struct server *server)
 {
     struct buffer sql = {0};
+    if (server->statements.count > 0 && client->pool->config)
+        prepare_trim(client, server);
     if ((client->settings == server->settings && !server->needs_look) ||
         client->lane->is_replication)
         return;

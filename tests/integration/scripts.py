@@ -283,6 +283,11 @@ def normalized(message_):
     return kind, body
 
 
+def in_failed_transaction(messages):
+    """Behind an error the server refuses everything; in which words depends on what it had prepared before."""
+    return [("E", b"") if kind == "E" else (kind, body) for kind, body in messages if kind in "EZ"]
+
+
 class Player:
     """One client at work on its script."""
 
@@ -291,6 +296,7 @@ class Player:
         self.script = script_
         self.transcript = [tuple(sorted(wire.parameters.items()))]
         self.segment = self.step = 0
+        self.has_failed = False
 
     @property
     def is_done(self):
@@ -309,8 +315,10 @@ class Player:
         self.wire.send(step.say)
         messages = []
         for _ in range(step.readies):
-            messages += self.wire.until("Z")
-        self.transcript.append((step.note, [normalized(m) for m in messages]))
+            batch_ = [normalized(m) for m in self.wire.until("Z")]
+            messages += in_failed_transaction(batch_) if self.has_failed else batch_
+            self.has_failed = batch_[-1] == ("Z", b"E")
+        self.transcript.append((step.note, messages))
         self.step += 1
         if self.step >= len(self.current.steps):
             self.segment += 1
