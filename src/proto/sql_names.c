@@ -11,6 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define CALLS_MAX 100
+
 enum token_kind { TOKEN_END, TOKEN_WORD, TOKEN_LITERAL, TOKEN_OTHER };
 
 struct token {
@@ -103,7 +105,7 @@ static bool is_mark(const struct token *token, char mark)
 static void tell(const char *name, size_t length, sql_name_callback named, void *arg)
 {
     char text[SQL_NAME_MAX];
-    if (length >= sizeof(text) || !memchr(name, '.', length))
+    if (length >= sizeof(text) || !memchr(name, '.', length) || name[length - 1] == '.')
         return;
     for (size_t i = 0; i < length; i++) {
         if (!is_word_byte(name[i]) && name[i] != '.')
@@ -207,12 +209,15 @@ uint32_t sql_names(const char *text, size_t length, sql_name_callback named, voi
 {
     struct reader reader = {text, text + length};
     uint32_t config = 0;
+    int calls = 0;
     struct token token = next_token(&reader);
     while (token.kind != TOKEN_END) {
         if (is_word(&token, "set")) {
             token = read_set(&reader, named, arg);
             continue;
         }
+        if (is_word(&token, "set_config") && ++calls > CALLS_MAX)
+            return config | SQL_CONFIG_UNKNOWN; /* each looks ahead, so many would cost much */
         if (is_word(&token, "set_config"))
             config |= read_config(&reader, named, arg);
         else if (is_word(&token, "current_setting"))

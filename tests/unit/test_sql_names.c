@@ -1,0 +1,96 @@
+/*
+ * test_sql_names.c - the settings that a statement names, which the server would not list by itself.
+ *
+ * A custom setting whose name is missed is lost at the next hand-over; a set_config() for the transaction alone
+ * that is taken for more costs a question at each request of a whole kind of applications.
+ */
+#include "proto/sql_names.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static void collect(void *arg, const char *name)
+{
+    char *all = arg;
+    snprintf(all + strlen(all), 256 - strlen(all), "%s ", name);
+}
+
+static void assert_names(const char *text, uint32_t config, const char *names)
+{
+    char all[256] = "";
+    uint32_t got = sql_names(text, strlen(text), collect, all);
+    if (got != config || strcmp(all, names) != 0)
+        fail_msg("%s: config %u, names '%s'", text, got, all);
+}
+
+static void test_custom_settings_of_set_are_named(void **state)
+{
+    (void)state;
+    assert_names("SET my.tenant = 'x'", 0, "my.tenant ");
+    assert_names("set session My.Tenant to 1", 0, "my.tenant ");
+    assert_names("SET \"my\".\"tenant\" = 1", 0, "my.tenant ");
+    assert_names("SET local.tenant = 'x'", 0, "local.tenant ");
+    assert_names("SET LOCAL my.tenant = 'x'", 0, "my.tenant ");
+    assert_names("SET a.b.c = 1; SET d.e = 2", 0, "a.b.c d.e ");
+    assert_names("SET work_mem = '1MB'", 0, "");
+    assert_names("SET search_path = a, b.c", 0, "");
+    assert_names("-- SET a.b = 1\n/* SET c.d = 1 */ SELECT 'SET e.f = 1'", 0, "");
+    assert_names("SELECT current_setting('my.x', true), current_setting('work_mem')", 0, "my.x ");
+}
+
+static void test_set_config_says_what_it_sets(void **state)
+{
+    (void)state;
+    assert_names("SELECT set_config('my.x', 'y', false)", SQL_CONFIG_SETTING, "my.x ");
+    assert_names("SELECT set_config('work_mem', '1MB', 'f')", SQL_CONFIG_SETTING, "");
+    assert_names("SELECT set_config('my.x', 'y', true)", 0, "");
+    assert_names("SELECT set_config($1, $2, true), set_config('role', $3, TRUE)", 0, "");
+    assert_names("SELECT set_config($1, 'y', false)", SQL_CONFIG_UNKNOWN, "");
+    assert_names("SELECT set_config('a' || 'b', 'y', false)", SQL_CONFIG_UNKNOWN, "");
+    assert_names("SELECT set_config('it''s', 'y', false)", SQL_CONFIG_UNKNOWN, "");
+    assert_names("SELECT set_config('role', 'bob', false)", SQL_CONFIG_ROLE, "");
+    assert_names("SELECT set_config('a.b', f(1, (2)), false)", SQL_CONFIG_SETTING, "a.b ");
+    assert_names("SELECT set_config('a.b', $1, $2)", SQL_CONFIG_SETTING, "a.b ");
+    assert_names("SELECT set_config('a.b', set_config('c.d', 'x', false), true)",
+                 SQL_CONFIG_SETTING, "c.d ");
+    assert_names("SELECT set_config", SQL_CONFIG_UNKNOWN, "");
+    assert_names("SELECT set_config('a.b', 'x'", SQL_CONFIG_UNKNOWN, "");
+}
+
+static void test_hostile_names_are_not_learned(void **state)
+{
+    char text[400];
+    (void)state;
+    assert_names("SELECT set_config('a.b; DROP TABLE t', 'y', false)", SQL_CONFIG_SETTING, "");
+    memset(text, 'x', sizeof(text) - 1);
+    memcpy(text, "SET a.", 6);
+    text[sizeof(text) - 1] = '\0';
+    assert_names(text, 0, "");
+}
+
+static void test_many_nested_calls_cost_little(void **state)
+{
+    static char text[40000];
+    size_t used = 0;
+    (void)state;
+    while (used + 40 < sizeof(text))
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "set_config('a',");
+    assert_int_equal(sql_names(text, used, collect, (char[256]){""}), SQL_CONFIG_UNKNOWN);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_custom_settings_of_set_are_named),
+        cmocka_unit_test(test_set_config_says_what_it_sets),
+        cmocka_unit_test(test_hostile_names_are_not_learned),
+        cmocka_unit_test(test_many_nested_calls_cost_little),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
