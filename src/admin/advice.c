@@ -57,7 +57,7 @@ int advice_demand(const struct advice_seen *seen, double share)
         sum += seen->demand_ms[level];
         if ((double)sum >= share * (double)seen->observed_ms) {
             int bound = level_bound(level);
-            return bound < seen->peak ? bound : seen->peak;
+            return bound < seen->peak && level < ADVICE_LEVELS - 1 ? bound : seen->peak;
         }
     }
     return seen->peak;
