@@ -42,6 +42,8 @@ test libpostgresql-jdbc-java   a client that users have (JDBC)
 test default-jdk-headless      runs the JDBC client
 test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
+test check-postgres            a monitor that reads the console
+test prometheus-pgbouncer-exporter  a monitor that reads the console
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
