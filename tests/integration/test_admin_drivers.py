@@ -1,4 +1,4 @@
-"""Drivers talk to the console as they do to any server: prepared statements, binary results, a SET before and a COMMIT behind.
+"""Drivers talk to the console as they do to any server: prepared, in binary, with a SET before and a COMMIT behind.
 
 A user would lose: the console, in every program that is not psql.
 """

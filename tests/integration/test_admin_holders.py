@@ -3,6 +3,7 @@
 A user would lose: the answer to the only question that is asked while nobody can get in.
 """
 
+import psycopg
 import pytest
 
 import wire
@@ -150,12 +151,26 @@ def test_the_ceiling_that_the_upstream_met_us_with(start_proxy, postgres):
         postgres.sql(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
 
 
-def test_query_texts_are_cut_and_never_break_the_table(proxy):
-    with proxy.wire(application_name="wordy") as client:
+def test_query_texts_are_cut_and_stay_readable(proxy):
+    with proxy.wire(application_name="wordy") as client, \
+            psycopg.connect(**proxy.keywords("admin", dbname="pgreserve"), autocommit=True) as console:
+        for padding in range(3):
+            client.query("BEGIN")
+            client.query("SELECT '" + "x" * padding + "ä\n\t|" * 3000 + "'")
+            (text,) = (row[6] for row in console.execute("SHOW HOLDERS"))
+            assert text.startswith("SELECT 'x"[:8 + min(padding, 1)]) and 1000 < len(text.encode()) <= 1026
+            client.query("ROLLBACK")
+
+
+def test_bytes_that_are_no_utf8_cost_nobody_the_table(proxy):
+    hostile = b"SELECT '\xff\xfe\xc0\xaf\xed\xa0\x80\xf5 \xe4'"
+    with proxy.wire(application_name="latin") as client, \
+            psycopg.connect(**proxy.keywords("admin", dbname="pgreserve"), autocommit=True) as console:
         client.query("BEGIN")
-        client.query("SELECT '" + "ä\n\t|" * 3000 + "'")
-        text = holders(proxy)["wordy"]["last_query"]
-        assert text.startswith("SELECT 'ä") and 1000 < len(text.encode()) <= 1026
+        client.query("SET client_encoding = 'LATIN1'")
+        assert client.query(hostile).rows
+        rows = console.execute("SHOW HOLDERS").fetchall()
+        assert [(row[2], row[6]) for row in rows] == [("latin", "SELECT '???????? ?'")]
 
 
 def test_hostile_names_stay_in_their_cells(proxy):

@@ -80,7 +80,7 @@ def test_a_new_lane_of_a_paused_database_begins_paused(start_proxy):
 
 def test_resume_of_less_than_what_is_paused_says_so(proxy):
     proxy.admin("PAUSE automation")
-    with pytest.raises(wire.ErrorResponse, match="wider PAUSE"):
+    with pytest.raises(wire.ErrorResponse, match="wider PAUSE or SUSPEND"):
         proxy.admin("RESUME app@automation")
     assert proxy.admin("RESUME") == ["RESUME"]
     with proxy.wire() as client:
