@@ -94,7 +94,9 @@ static uint32_t take_number(struct body *body, size_t bytes)
         body->is_short = true;
         return 0;
     }
-    uint32_t number = bytes == 4 ? read_u32(body->at) : bytes == 2 ? read_u16(body->at) : *body->at;
+    uint32_t number = 0;
+    for (size_t i = 0; i < bytes; i++)
+        number = number << 8 | body->at[i];
     body->at += bytes;
     body->left -= bytes;
     return number;
