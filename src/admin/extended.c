@@ -109,7 +109,7 @@ static void parse_statement(struct console *console, struct body *body, struct b
     if (body->is_short)
         fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed Parse message", out);
     else if (*name && find_named(&console->statements, name))
-        fail(console, "42P05", "prepared statement exists already", out);
+        fail(console, SQLSTATE_DUPLICATE_STATEMENT, "prepared statement exists already", out);
     else if (!add_named(&console->statements, name, text, &console->statement_count))
         fail(console, SQLSTATE_PROGRAM_LIMIT_EXCEEDED, "too many prepared statements", out);
     else
