@@ -42,6 +42,8 @@ test libpostgresql-jdbc-java   a client that users have (JDBC)
 test default-jdk-headless      runs the JDBC client
 test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
+test check-postgres            a monitor that reads the console
+test prometheus-pgbouncer-exporter  a monitor that reads the console
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -115,13 +117,15 @@ if [ -n "$missing" ]; then
         { apt update && install_all; } || exit 1
     fi
 
-    # Debian starts its pgbouncer at once, on 6432, which is our own port: `make bench` runs a private one.
-    case $names in *pgbouncer*)
-        if [ -d /run/systemd/system ]; then
-            $as_root systemctl --quiet disable --now pgbouncer ||
-                printf 'The pgbouncer service could not be stopped; it may hold port 6432.\n' >&2
-        fi ;;
-    esac
+    # Debian starts these at once, pgbouncer on 6432, which is our own port: they are wanted for being run privately.
+    for service in pgbouncer prometheus-pgbouncer-exporter; do
+        case " $names" in *" $service "*)
+            if [ -d /run/systemd/system ]; then
+                $as_root systemctl --quiet disable --now "$service" ||
+                    printf 'The service %s could not be stopped.\n' "$service" >&2
+            fi ;;
+        esac
+    done
 fi
 
 # Without npm or the network this one client's tests are skipped, and say so: not a reason to stop.

@@ -27,4 +27,10 @@
 #define SQLSTATE_WARNING                      "01000"
 #define SQLSTATE_SUCCESS                      "00000"
 
+/* of the admin console */
+#define SQLSTATE_DUPLICATE_STATEMENT       "42P05"
+#define SQLSTATE_INVALID_STATEMENT_NAME    "26000"
+#define SQLSTATE_INVALID_CURSOR_NAME       "34000"
+#define SQLSTATE_CANT_CHANGE_RUNTIME_PARAM "55P02"
+
 #endif

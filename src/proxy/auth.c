@@ -356,6 +356,7 @@ void auth_succeeded(struct client *client)
     }
     client->lane = session_lane(client, database, user, password);
     settle_begin(client);
+    stats_client_login(client);
     client_set_state(client, CLIENT_LOGIN);
     if (client->lane->parameters && !must_try_settings(client))
         auth_settled(client, NULL, NULL);

@@ -167,6 +167,7 @@ void client_close(struct client *client)
     if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
         return;
     leave_backend(client);
+    stats_client_closed(client);
     client_set_state(client, CLIENT_CLOSING);
     buffer_free(&client->held);
     if (client->stream.is_broken || stream_backlog(&client->stream) == 0)
@@ -185,6 +186,8 @@ void client_sweep(struct client *client)
 static void send_error(struct client *client, char type, const struct error_fields *fields)
 {
     struct buffer message = {0};
+    if (type == 'E')
+        stats_error(client, fields->sqlstate);
     build_error(&message, type, fields);
     stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
     buffer_free(&message);
@@ -210,6 +213,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     if (client->waiter.lane)
         pool_wait_end(&client->waiter);
     uint8_t type = buffer_length(&client->held) > 0 ? buffer_bytes(&client->held)[0] : 'Q';
+    stats_error(client, sqlstate);
     build_error(&answer, 'E', &(struct error_fields){"ERROR", sqlstate, message, detail, hint});
     if (type == 'Q' || type == 'F' || type == 'S') {
         client->message_left = read_u32(buffer_bytes(&client->held) + 1) - 4;
@@ -238,6 +242,7 @@ bool client_acquire(struct client *client)
         return false;
     }
     struct server *server = (struct server *)backend;
+    stats_assigned(client, 0);
     client->server = server;
     client->linked_us = proxy->now_us;
     client->transaction_us = proxy->now_us;
@@ -269,6 +274,7 @@ static void relay_held(struct client *client)
 
 void client_granted(struct client *client, struct server *server)
 {
+    stats_assigned(client, client->proxy->now_us - client->waiter.since_us);
     client->server = server;
     server->client = client;
     server->request_us = client->proxy->now_us;
@@ -356,7 +362,7 @@ void client_wait_timed_out(struct client *client)
 {
     static const char hint[] =
         "Keep transactions short, raise size, max_overflow or timeout, or see who holds the "
-        "connections with SHOW CLIENTS on the admin port.";
+        "connections with SHOW HOLDERS on the admin port.";
     struct proxy_pool *pool = client->pool;
     const struct pool_settings *settings = &pool->pool.settings;
     char *message = memory_printf(
@@ -364,7 +370,7 @@ void client_wait_timed_out(struct client *client)
         pool->name, settings->size, settings->max_overflow,
         (double)settings->timeout_us / (double)CLOCK_S);
     char *detail = describe_holders(pool, pool->pool.waiting + 1);
-    pool->timeouts++;
+    stats_wait_timed_out(client);
     if (is_fatal_here(client))
         client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
     else
@@ -392,7 +398,7 @@ void client_upstream_failed(struct client *client)
 static size_t console_input(struct client *client, const uint8_t *bytes, size_t length)
 {
     size_t at = 0;
-    while (length - at >= 5 && client->state == CLIENT_CONSOLE) {
+    while (length - at >= 5 && client->state == CLIENT_CONSOLE && !client->is_busy) {
         uint32_t message = read_u32(bytes + at + 1);
         if (message < 4 || message > CONSOLE_MESSAGE - 8) {
             client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
@@ -436,13 +442,16 @@ static size_t take_input(struct client *client, const uint8_t *bytes, size_t len
 /* Whether its bytes have somewhere to go. */
 static bool wants_input(const struct client *client)
 {
+    if (client->proxy->is_suspended && client->pool && client->state != CLIENT_CLOSING)
+        return false;
     switch (client->state) {
     case CLIENT_LINKED:
         return client->server && stream_backlog(&client->server->stream) < BACKLOG_MAX &&
                client->server->outstanding.count < OUTSTANDING_MAX;
     case CLIENT_READY:
-    case CLIENT_CONSOLE:
         return stream_backlog(&client->stream) < BACKLOG_MAX;
+    case CLIENT_CONSOLE:
+        return !client->is_busy && stream_backlog(&client->stream) < BACKLOG_MAX;
     case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
     case CLIENT_CLOSING:

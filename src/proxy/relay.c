@@ -184,6 +184,7 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     if (server->outstanding.count == 0 && server->status == 'I')
         client->transaction_us = client->proxy->now_us;
     client->last_type = type;
+    stats_message(client, type);
     size_t length = 0;
     const char *text = whole_text(type, bytes, at_hand, message, &length);
     uint32_t signs = 0;
@@ -384,6 +385,7 @@ static bool replace_cancel_error(struct client *client, const char *sqlstate)
     if (!client->timeout_name || !sqlstate || strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) != 0)
         return false;
     struct buffer answer = {0};
+    stats_error(client, SQLSTATE_QUERY_CANCELED);
     char *text = memory_printf("canceling statement due to %s of %g s", client->timeout_name,
                                (double)client->timeout_us / (double)CLOCK_S);
     build_error(&answer, 'E',
@@ -459,6 +461,7 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
     struct client *client = server->client;
     server->status = length >= 1 ? (char)body[0] : 'I';
     if (client && for_client) {
+        stats_answered(client, server->status, server->outstanding.count > 0);
         client->answered_us = server->proxy->now_us;
         client->timeout_name = NULL;
     }

@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/control.h"
 #include "proxy/proxy.h"
 
 static void negotiate_version(struct client *client)
@@ -103,6 +104,20 @@ static bool find_database(struct client *client)
     client_fatal(client, SQLSTATE_INVALID_CATALOG_NAME, text, NULL, NULL);
     free(text);
     return false;
+}
+
+/* DISABLE on the console: nobody new. */
+static bool is_disabled(struct client *client)
+{
+    const char *database = client->startup.database;
+    if (!control_is_disabled(client->proxy, client->pool, database))
+        return false;
+    char *text = memory_printf("database \"%s\" does not allow new connections in pool \"%s\"",
+                               database, client->pool->name);
+    client_fatal(client, SQLSTATE_CANNOT_CONNECT_NOW, text, NULL,
+                 "An administrator has disabled it.");
+    free(text);
+    return true;
 }
 
 /* The console's doorkeeper: which database, which user, which rights. */
@@ -232,7 +247,8 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
         start_console(client);
         return;
     }
-    if (!client->pool->config || !within_limits(client) || !find_database(client)) {
+    if (!client->pool->config || !within_limits(client) || !find_database(client) ||
+        is_disabled(client)) {
         client_close(client);
         return;
     }
@@ -283,6 +299,7 @@ static void warn_of_leak(struct client *client, const struct config_pool *pool)
     if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
         return;
     client->was_warned = true;
+    stats_count(client->pool->stats.total, POOL_STAT_LEAK_WARNINGS);
     client_address_text(client, address, sizeof(address), &port);
     log_warning("connection held for %.1f s pool=%s database=%s user=%s address=%s:%d "
                 "application=%s last_query=%s",
