@@ -14,11 +14,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "config/password.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 #define AUTH_OK            0
@@ -81,6 +81,9 @@ static void send_ready(struct client *client)
     build_ready(&message, 'I');
     send_buffer(client, &message);
     client->answered_us = client->proxy->now_us;
+    log_client(
+        LOG_LEVEL_DEBUG, client, "client login",
+        LOG_FIELD_TEXT("tls", client->stream.ssl ? SSL_get_version(client->stream.ssl) : NULL));
 }
 
 static void send_parameters(struct client *client)
@@ -254,7 +257,6 @@ static void refuse_password(struct client *client)
 {
     char *text =
         memory_printf("password authentication failed for user \"%s\"", client->startup.user);
-    log_info("login refused: wrong user or password user=%s", client->startup.user);
     client_fatal(client, SQLSTATE_INVALID_PASSWORD, text, NULL, NULL);
     free(text);
 }

@@ -300,7 +300,9 @@ void proxy_stop(struct proxy *proxy, bool at_once)
         return;
     if (proxy->state == PROXY_STOPPING)
         at_once = true;
-    log_info(at_once ? "stopping at once" : "stopping: transactions may finish");
+    log_event(LOG_LEVEL_INFO, "stopping",
+              LOG_FIELD_TEXT("how", at_once ? "at once" : "transactions may finish"),
+              LOG_FIELD_NUMBER("clients", proxy->client_count));
     proxy->now_us = clock_now_us();
     proxy->state = at_once ? PROXY_STOPPED : PROXY_STOPPING;
     proxy->stop_us = proxy->now_us + (at_once ? 0 : proxy->config->shutdown_timeout_us);
@@ -379,13 +381,14 @@ static bool load_files(struct proxy *proxy)
     if (proxy->config->users_file)
         proxy->users = users_load(proxy->config->users_file, &errors);
     for (size_t i = 0; i < errors.count; i++)
-        log_error("%s", errors.items[i]);
+        log_event(LOG_LEVEL_ERROR, "bad configuration", LOG_FIELD_KIND("reason", errors.items[i]));
     bool ok = errors.count == 0 && (!proxy->config->users_file || proxy->users);
     config_errors_free(&errors);
     if (proxy->config->tls_client_mode != TLS_CLIENT_DISABLE) {
         proxy->tls = tls_context_new(proxy->config, reason, sizeof(reason));
         if (!proxy->tls) {
-            log_error("TLS for clients: %s", reason);
+            log_event(LOG_LEVEL_ERROR, "bad configuration", LOG_FIELD_TEXT("of", "TLS for clients"),
+                      LOG_FIELD_KIND("reason", reason));
             ok = false;
         }
     }

@@ -358,8 +358,6 @@ void server_login_failed(struct server *server, const char *message);
 
 /* The callback of its stream. */
 void server_on_stream(struct stream *stream, void *arg);
-/* One line for log_pool_events. */
-void server_log_event(const struct server *server, const char *what, const char *why);
 /* Sends Terminate and waits for the server's EOF; counted until then. */
 void server_close(struct server *server, const char *reason);
 /* The stream has ended: tells the client if there is one, gives the place back. */

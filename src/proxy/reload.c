@@ -66,7 +66,7 @@ static bool same_upstream(const struct config_database *a, const struct config_d
 static void report_unchangeable(void *arg, const char *line)
 {
     (void)arg;
-    log_warning("reload: %s", line);
+    log_event(LOG_LEVEL_WARNING, "reload", LOG_FIELD_KIND("reason", line));
 }
 
 static void adopt_config(struct proxy *proxy, struct config *next)
@@ -112,11 +112,12 @@ bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
         tls = tls_context_new(next, reason, sizeof(reason));
     bool ok = next && errors.count == 0 && !reason[0];
     for (size_t i = 0; i < errors.count; i++)
-        log_error("reload: %s", errors.items[i]);
+        log_event(LOG_LEVEL_ERROR, "reload", LOG_FIELD_KIND("reason", errors.items[i]));
     if (!ok) {
         snprintf(error, error_bytes, "%s",
                  errors.count > 0 ? errors.items[0] : (reason[0] ? reason : "cannot be read"));
-        log_error("reload failed, the old configuration stays in force: %s", error);
+        log_event(LOG_LEVEL_ERROR, "reload failed, the old configuration stays in force",
+                  LOG_FIELD_KIND("reason", error));
         if (users)
             users_free(users);
         if (next)
@@ -135,7 +136,7 @@ bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
     auth_forget_verifiers(proxy);
     adopt_config(proxy, next);
     log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
-    log_info("configuration reloaded from %s", next->path);
+    log_event(LOG_LEVEL_INFO, "configuration reloaded", LOG_FIELD_TEXT("file", next->path));
     proxy_run_pools(proxy);
     return true;
 }

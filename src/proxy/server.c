@@ -14,23 +14,15 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
 #define CLEANING_TIMEOUT_US   (10 * CLOCK_S)
 #define DEAD_NETWORK_GRACE_US (30 * CLOCK_S) /* a server that cannot see us go may count on */
-
-void server_log_event(const struct server *server, const char *what, const char *why)
-{
-    if (server->proxy->config->log_pool_events)
-        log_info("%s pool=%s database=%s user=%s pid=%d%s%s", what, server->lane->pool->name,
-                 server->lane->database, server->lane->user ? server->lane->user : "", server->pid,
-                 why ? " reason=" : "", why ? why : "");
-}
 
 static void bury_server(void *object)
 {
@@ -55,7 +47,7 @@ static void server_gone(struct server *server)
         PQfreeCancel(server->cancel);
     PQfinish(server->conn);
     server->conn = NULL;
-    server_log_event(server, "close", server->close_reason);
+    events_close(server);
     pool_backend_remove(&server->backend);
     TAILQ_REMOVE(&proxy->servers, server, link);
     proxy->open_server_count--;
@@ -149,6 +141,7 @@ static void clean_further(struct server *server)
 
 void server_release(struct server *server)
 {
+    events_checkin(server);
     if (server->cancels == 0 && !server->is_dirty) {
         give_back(server);
         return;
@@ -193,6 +186,7 @@ void server_settled(struct server *server)
 void server_abandon(struct server *server, bool in_mid_message)
 {
     server->client = NULL;
+    events_checkin(server);
     if (server->stream.is_broken || server->said_fatal || in_mid_message ||
         server->outstanding.is_confused || server->outstanding.is_copying_both) {
         server->is_broken_off = in_mid_message;
@@ -234,6 +228,8 @@ void server_close(struct server *server, const char *reason)
         return;
     if (!server->close_reason)
         server->close_reason = reason;
+    if (strcmp(server->close_reason, "recycle") == 0)
+        events_recycle(server);
     if (server->backend.state != BACKEND_CLOSING)
         pool_backend_move(&server->backend, BACKEND_CLOSING, server->proxy->now_us);
     if (!server->is_streaming) {
@@ -279,9 +275,10 @@ void server_lost(struct server *server)
     if (!was_expected) {
         struct lane *lane;
         struct lane *next;
-        log_warning("backend lost pool=%s pid=%d: %s", server->lane->pool->name, server->pid,
-                    server->fatal_text ? server->fatal_text
-                                       : (error ? strerror(error) : "closed by the server"));
+        log_server(LOG_LEVEL_WARNING, server, "backend lost",
+                   LOG_FIELD_KIND("reason", server->fatal_text ? server->fatal_text
+                                                               : (error ? strerror(error)
+                                                                        : "closed by the server")));
         HASH_ITER (hh, proxy->lanes, lane, next)
             pool_lane_suspect(&lane->lane, proxy->now_us);
         server->close_reason = "lost";
@@ -316,8 +313,8 @@ void server_sweep(struct server *server)
     case BACKEND_CHECKING: {
         struct lane *lane;
         struct lane *next;
-        log_warning("ping_failed pool=%s pid=%d: no answer in %d s", server->lane->pool->name,
-                    server->pid, (int)(PING_TIMEOUT_US / CLOCK_S));
+        log_server(LOG_LEVEL_WARNING, server, "ping_failed",
+                   LOG_FIELD_SECONDS("no_answer_in", (double)PING_TIMEOUT_US / (double)CLOCK_S));
         HASH_ITER (hh, proxy->lanes, lane, next)
             pool_lane_suspect(&lane->lane, proxy->now_us);
         server_close(server, "ping_failed");
@@ -325,8 +322,8 @@ void server_sweep(struct server *server)
         break;
     }
     case BACKEND_CLEANING:
-        log_warning("backend could not be cleaned pool=%s pid=%d", server->lane->pool->name,
-                    server->pid);
+        log_server(LOG_LEVEL_WARNING, server, "backend could not be cleaned",
+                   LOG_FIELD_SECONDS("tried", (double)CLEANING_TIMEOUT_US / (double)CLOCK_S));
         server_close(server, "could not be cleaned");
         break;
     default:

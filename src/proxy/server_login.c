@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 #define LOGIN_FAILED_GRACE_US (50 * CLOCK_MS) /* the refused backend is on its way out */
@@ -98,8 +98,9 @@ void server_login_failed(struct server *server, const char *message)
     free(lane->error);
     lane->error = words;
     memcpy(lane->error_state, sqlstate, 6);
-    log_warning("login to upstream failed pool=%s database=%s: %s", lane->pool->name,
-                lane->database, words);
+    log_server(LOG_LEVEL_WARNING, server, "login to upstream failed",
+               LOG_FIELD_TEXT("sqlstate", sqlstate), LOG_FIELD_KIND("reason", words),
+               LOG_FIELD_SECONDS("took", events_seconds_since(proxy, server->backend.since_us)));
     pool_backend_login_failed(&server->backend, proxy->now_us);
     pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
     server->close_reason = "login failed";
@@ -174,7 +175,7 @@ static void login_complete(struct server *server)
     free(lane->error);
     lane->error = NULL;
     lane->is_full = false;
-    server_log_event(server, "connect", NULL);
+    events_connect(server);
     pool_backend_ready(&server->backend, proxy->now_us);
     proxy_run_pool(lane->pool);
 }
