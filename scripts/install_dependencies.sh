@@ -42,6 +42,8 @@ test libpostgresql-jdbc-java   a client that users have (JDBC)
 test default-jdk-headless      runs the JDBC client
 test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
+test pgbouncer                 an upstream that is itself a pooler
+test mandoc                    checks the manual pages
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -115,11 +117,14 @@ if [ -n "$missing" ]; then
         { apt update && install_all; } || exit 1
     fi
 
-    # Debian starts its pgbouncer at once, on 6432, which is our own port: `make bench` runs a private one.
+    # Debian starts its pgbouncer at once, on 6432, which is our own port: tests and `make bench` run private ones.
     case $names in *pgbouncer*)
         if [ -d /run/systemd/system ]; then
             $as_root systemctl --quiet disable --now pgbouncer ||
                 printf 'The pgbouncer service could not be stopped; it may hold port 6432.\n' >&2
+        else
+            $as_root service pgbouncer stop >/dev/null 2>&1
+            $as_root update-rc.d pgbouncer disable >/dev/null 2>&1
         fi ;;
     esac
 fi

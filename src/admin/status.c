@@ -12,6 +12,7 @@
 #include <jansson.h>
 
 #include "base/memory.h"
+#include "proxy/upstream.h"
 
 const char *status_health_name(enum health health)
 {
@@ -57,7 +58,7 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
     const struct pool *rules = &pool->pool;
     const struct proxy *proxy = pool->proxy;
     const struct client *client;
-    *figures = (struct status_figures){.clients = pool->clients};
+    *figures = (struct status_figures){.clients = pool->clients, .ceiling = (int)pool->ceiling};
     snprintf(figures->name, sizeof(figures->name), "%s", pool->name);
     figures->in_use = rules->counts[BACKEND_BUSY] + rules->counts[BACKEND_CLEANING];
     figures->available = rules->counts[BACKEND_IDLE] + rules->counts[BACKEND_CHECKING];
@@ -102,6 +103,8 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
         total->pinned += each.pinned;
         total->closing += each.closing;
         total->clients += each.clients;
+        if (each.ceiling > 0 && (total->ceiling == 0 || each.ceiling < total->ceiling))
+            total->ceiling = each.ceiling;
         if (each.longest_wait > total->longest_wait)
             total->longest_wait = each.longest_wait;
         if (each.longest_hold > total->longest_hold)
@@ -114,14 +117,29 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
 
 static json_t *figures_json(const struct status_figures *figures)
 {
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:s}",
+    json_t *ceiling = figures->ceiling > 0 ? json_integer(figures->ceiling) : json_null();
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:o, s:s}",
                      "name", figures->name, "in_use", figures->in_use, "available",
                      figures->available, "overflow", figures->overflow, "total_possible",
                      figures->total_possible, "reserved", figures->reserved, "is_healthy",
                      figures->is_healthy, "waiting", figures->waiting, "longest_wait",
                      figures->longest_wait, "longest_hold", figures->longest_hold, "pinned",
                      figures->pinned, "closing", figures->closing, "clients", figures->clients,
-                     "state", status_health_name(figures->health));
+                     "ceiling", ceiling, "state", status_health_name(figures->health));
+}
+
+/* What is known of each upstream; no address, for this may be read by anybody who reaches the port. */
+static json_t *upstreams_json(const struct proxy *proxy)
+{
+    const struct upstream *upstream;
+    json_t *all = json_array();
+    for (upstream = proxy->upstreams; upstream; upstream = upstream->next) {
+        json_t *ceiling = upstream->ceiling > 0 ? json_integer(upstream->ceiling) : json_null();
+        json_array_append_new(all,
+                              json_pack("{s:s, s:s, s:o}", "database", upstream->section, "kind",
+                                        upstream_kind_name(upstream->kind), "ceiling", ceiling));
+    }
+    return all;
 }
 
 char *status_json(const struct proxy *proxy)
@@ -133,10 +151,12 @@ char *status_json(const struct proxy *proxy)
         json_array_append_new(pools, figures_json(&figures));
     }
     status_total(proxy, &figures);
-    json_t *root = json_pack("{s:s, s:s, s:f, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
-                             status_health_name(figures.health), "uptime_seconds",
-                             (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S,
-                             "pools", pools, "total", figures_json(&figures));
+    json_t *root =
+        json_pack("{s:s, s:s, s:f, s:i, s:o, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
+                  status_health_name(figures.health), "uptime_seconds",
+                  (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S, "open",
+                  budget_open(&proxy->budget), "upstreams", upstreams_json(proxy), "pools", pools,
+                  "total", figures_json(&figures));
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");

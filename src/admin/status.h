@@ -26,6 +26,7 @@ struct status_figures {
     int pinned;
     int closing;
     int clients;
+    int ceiling; /* our connections when the upstream last said "full"; 0 never, or it grants more now */
     enum health health;
 };
 

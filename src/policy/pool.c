@@ -201,6 +201,8 @@ static const char *reason_to_replace(const struct pool_backend *backend, int64_t
         return "recycle";
     if (budget_has_too_many(pool->budget, pool->budget_index))
         return "pool or cap is smaller now";
+    if (backend->lane->gives_up && backend->lane->counts[BACKEND_CLOSING] == 0)
+        return backend->lane->gives_up;
     return NULL;
 }
 
@@ -317,10 +319,27 @@ void pool_lane_suspect(struct pool_lane *lane, int64_t now_us)
     lane->suspect_before_us = now_us;
 }
 
+void pool_lane_yield(struct pool_lane *lane, int64_t until_us)
+{
+    lane->yield_us = until_us;
+}
+
+void pool_lane_give_up(struct pool_lane *lane, const char *reason)
+{
+    lane->gives_up = reason;
+}
+
+void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us)
+{
+    if (lane->retry_us > now_us)
+        lane->retry_us = now_us;
+}
+
 static bool may_try_login(const struct pool_lane *lane, int64_t now_us)
 {
     const struct pool *pool = lane->pool;
-    if (pool->is_stopping || pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
+    if (pool->is_stopping || lane->yield_us > now_us ||
+        pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
         return false;
     if (lane->retry_us <= now_us)
         return true;
@@ -398,7 +417,7 @@ static bool refill(struct pool *pool, int64_t now_us, struct pool_action *action
 {
     struct pool_lane *lane = pool->primary;
     if (!pool->settings.prefill || !lane || pool->is_stopping || lane->retry_us > now_us ||
-        pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
+        lane->yield_us > now_us || pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
         return false;
     int open = pool_open(pool);
     if (open >= pool->settings.size) {

@@ -66,6 +66,9 @@ struct pool_lane {
     int failures;              /* logins failed in a row */
     int64_t failed_us;         /* when the last one did */
     int64_t retry_us;          /* no login before this time unless someone waits */
+    int64_t yield_us;          /* no login at all before this time: another pool goes first */
+    const char
+        *gives_up; /* why its next free backend is closed, when none is closing; NULL: it is not */
 };
 
 TAILQ_HEAD(pool_lane_list, pool_lane);
@@ -157,6 +160,12 @@ struct pool_action pool_sweep(struct pool *pool, int64_t now_us);
 void pool_lane_dispose(struct pool_lane *lane);
 /* A backend of this lane's upstream was found dead: older signs of life are not believed any more. */
 void pool_lane_suspect(struct pool_lane *lane, int64_t now_us);
+/* No login before `until_us`, whoever waits: the upstream is full, and a reserved pool goes first (contract 12). */
+void pool_lane_yield(struct pool_lane *lane, int64_t until_us);
+/* Its next backend that is free is closed for this reason; one at a time.  NULL: none. */
+void pool_lane_give_up(struct pool_lane *lane, const char *reason);
+/* A place may be free: forgets how long the last failed login bade it wait. */
+void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us);
 /* Backends that serve or may serve a client. */
 int pool_lane_living(const struct pool_lane *lane);
 /* True when waiters of the lane can only be failed: nothing lives and nothing is on its way. */

@@ -6,6 +6,7 @@
  * becomes 20 ms while somebody waits.
  */
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -88,6 +89,8 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
 static void lane_free(struct proxy *proxy, struct lane *lane)
 {
     HASH_DEL(proxy->lanes, lane);
+    if (lane->pool->starved_lane == lane)
+        lane->pool->starved_by = REFUSAL_OTHER;
     pool_lane_remove(&lane->lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);
@@ -157,6 +160,8 @@ static void perform(const struct pool_action *action)
 void proxy_run_pool(struct proxy_pool *pool)
 {
     struct pool_action action;
+    if (pool->proxy->probe_held && pool->pool.waiting > 0)
+        probe_release(pool->proxy);
     pool->runs_again = true;
     if (pool->is_running)
         return;
@@ -269,6 +274,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         auth_sweep(client);
         client_sweep(client);
     }
+    upstream_settle(proxy);
+    probe_release(proxy);
     proxy_run_pools(proxy);
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
@@ -434,6 +441,7 @@ static void free_pools(struct proxy *proxy)
         free(proxy->pools[i]->name);
         free(proxy->pools[i]);
     }
+    upstream_free_all(proxy);
 }
 
 void proxy_free(struct proxy *proxy)

@@ -30,6 +30,7 @@
 #include "net/worker.h"
 #include "policy/budget.h"
 #include "policy/pool.h"
+#include "policy/refusal.h"
 #include "proto/outstanding.h"
 #include "proto/scram.h"
 #include "proto/sql.h"
@@ -44,6 +45,8 @@ struct proxy;
 struct client;
 struct server;
 struct lane;
+struct upstream;
+struct probe;
 
 /* One [pool:NAME]. */
 struct proxy_pool {
@@ -53,7 +56,11 @@ struct proxy_pool {
     const struct config_pool *config; /* NULL once a reload has dropped the pool */
     char *name;
     int clients;
-    int64_t ceiling; /* connections open when the upstream last said "full"; 0 never */
+    int64_t
+        ceiling; /* our connections there when the upstream last said "full"; 0 never, or it grants more now */
+    enum refusal
+        starved_by; /* a full upstream refused it what it reserved: how far "full" reaches */
+    struct lane *starved_lane; /* the lane that was refused */
     uint64_t timeouts;
     bool is_running; /* proxy_run_pool is at work, further down the stack */
     bool runs_again;
@@ -174,6 +181,8 @@ struct server {
     char own_application_name[64]; /* what it logged in with */
     int cancels;                   /* on their way */
     int pid;
+    int real_pid;        /* of the process behind a pooler, as far as asked; 0 unknown */
+    struct probe *probe; /* at the end of a login, while the upstream's kind is asked for */
     int64_t deadline_us; /* of its login, ping, cleaning; INT64_MAX none */
     int64_t connected_wall_us;
     int64_t request_us;
@@ -209,6 +218,10 @@ struct proxy {
     struct proxy_pool *pools[BUDGET_POOLS_MAX];
     size_t pool_count;
     struct lane *lanes; /* hash by key */
+    struct upstream *upstreams;
+    struct server
+        *probe_held; /* its login is complete, and waits for its turn to ask what it leads to */
+    bool someone_starved; /* at the last look: lanes may have to be told that it is over */
     struct client_list clients;
     struct server_list servers;
     struct client *clients_by_key;
@@ -351,6 +364,8 @@ void relay_settle(struct client *client, struct server *server);
 
 /* Begins a login for the lane; the place in the budget is taken at once. */
 void server_open(struct lane *lane);
+/* The upstream's kind has been asked for at the end of the login: goes on. */
+void server_login_probed(struct server *server);
 /* The login has failed with these words: backs off, fails the lane's waiters when nothing lives there. */
 void server_login_failed(struct server *server, const char *message);
 

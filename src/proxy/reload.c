@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 struct pool_settings reload_settings(const struct config_pool *config)
 {
@@ -78,6 +79,7 @@ static void adopt_config(struct proxy *proxy, struct config *next)
         const struct config_database *now = config_find_database(next, lane->section);
         if (!same_upstream(config_find_database(old, lane->section), now)) {
             pool_lane_dispose(&lane->lane);
+            upstream_changed(proxy, lane->section);
             if (now && now->password && now->user && same_text(now->user, lane->user)) {
                 memory_free_secret(lane->password);
                 lane->password = memory_strdup(now->password);

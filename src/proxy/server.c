@@ -19,6 +19,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
 #define CLEANING_TIMEOUT_US   (10 * CLOCK_S)
@@ -39,6 +40,7 @@ static void server_gone(struct server *server)
         resolve_cancel(server->resolving);
     if (server->has_login_event)
         event_del(&server->login_event);
+    probe_free(server);
     if (server->is_streaming)
         stream_close(&server->stream, false);
     outstanding_free(&server->outstanding);
@@ -52,6 +54,7 @@ static void server_gone(struct server *server)
     TAILQ_REMOVE(&proxy->servers, server, link);
     proxy->open_server_count--;
     proxy_bury(proxy, server, bury_server);
+    upstream_let_go(server);
     proxy_run_pools(proxy);
 }
 
