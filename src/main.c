@@ -24,7 +24,7 @@
 static const char usage[] =
     "usage: pgreserve [run] [-c FILE]              run the proxy in the foreground\n"
     "       pgreserve check [-t] [-c FILE]         check the configuration and the upstream\n"
-    "       pgreserve status [--json] [--watch[=SECONDS]] [-c FILE] [--url URL]\n"
+    "       pgreserve status [--json] [--watch[=SECONDS]] [--ascii] [-c FILE] [--url URL]\n"
     "       pgreserve hash-password                make a users file's secret from a password\n"
     "       pgreserve --help | --help-config | --version\n"
     "Without -c the configuration that is built in is used: SUPABASE_URL=... pgreserve just "
@@ -84,8 +84,8 @@ static int run_command(const char *file)
     proxy_free(proxy);
     event_base_free(base);
     libevent_global_shutdown();
-    log_event(LOG_LEVEL_INFO, "stopped", LOG_FIELD_NUMBER("status", status));
     log_finish();
+    log_event(LOG_LEVEL_INFO, "stopped", LOG_FIELD_NUMBER("status", status));
     return status;
 }
 
