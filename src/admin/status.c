@@ -135,9 +135,9 @@ static json_t *upstreams_json(const struct proxy *proxy)
     json_t *all = json_array();
     for (upstream = proxy->upstreams; upstream; upstream = upstream->next) {
         json_t *ceiling = upstream->ceiling > 0 ? json_integer(upstream->ceiling) : json_null();
-        json_array_append_new(all,
-                              json_pack("{s:s, s:s, s:o}", "database", upstream->section, "kind",
-                                        upstream_kind_name(upstream->kind), "ceiling", ceiling));
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:o}", "database", upstream->section,
+                                             "kind", upstream_kind_name(upstream->kind), "open",
+                                             upstream_open(proxy, upstream), "ceiling", ceiling));
     }
     return all;
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <event2/http.h>
@@ -35,8 +36,7 @@ static struct daemon_door *add_door(struct daemon_doors *doors)
     return door;
 }
 
-/* An address to listen on as one to connect to. */
-static const char *reachable(const char *host)
+const char *daemon_reachable(const char *host)
 {
     if (!host || !*host || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0)
         return "127.0.0.1";
@@ -51,14 +51,14 @@ void daemon_doors_of(struct daemon_doors *doors, const struct config *config)
         if (at->is_unix)
             continue; /* the daemon does not listen there either */
         struct daemon_door *door = add_door(doors);
-        door->host = memory_strdup(reachable(at->host));
+        door->host = memory_strdup(daemon_reachable(at->host));
         door->port = at->port;
     }
     for (size_t i = 0; i < config->admin_listen.count; i++) {
         const struct config_address *at = &config->admin_listen.items[i];
         struct daemon_door *door = add_door(doors);
         door->is_console = true;
-        door->host = memory_strdup(at->is_unix ? at->path : reachable(at->host));
+        door->host = memory_strdup(at->is_unix ? at->path : daemon_reachable(at->host));
         door->port = at->port;
         door->user = memory_strdup(upstream ? upstream->user : NULL);
     }
@@ -170,6 +170,27 @@ static int connect_to(const struct daemon_door *door, int64_t deadline_us, const
     }
     freeaddrinfo(found);
     return fd;
+}
+
+bool daemon_listens(const struct config_address *at)
+{
+    struct sockaddr_un path = {.sun_family = AF_UNIX};
+    const char *why;
+    int fd;
+    if (at->is_unix) {
+        snprintf(path.sun_path, sizeof(path.sun_path), "%s/.s.PGSQL.%u", at->path, at->port);
+        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool accepts = fd >= 0 && connect(fd, (const struct sockaddr *)&path, sizeof(path)) == 0;
+        if (fd >= 0)
+            close(fd);
+        return accepts;
+    }
+    struct daemon_door door = {.host = memory_strdup(daemon_reachable(at->host)), .port = at->port};
+    fd = connect_to(&door, clock_now_us() + PATIENCE_US, &why);
+    free(door.host);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
 }
 
 /* Everything up to the other side's end; NULL when that does not come in time or is too much. */

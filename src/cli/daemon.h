@@ -31,6 +31,8 @@ struct daemon_doors {
 
 /* The doors that a configuration names: HTTP first, then the console, as they are reached from this host. */
 void daemon_doors_of(struct daemon_doors *doors, const struct config *config);
+/* An address to listen on as one to connect to: loopback for a wildcard. */
+const char *daemon_reachable(const char *host);
 /* The shipped HTTP address, for when not even the configuration can be read. */
 void daemon_doors_shipped(struct daemon_doors *doors);
 /* http://HOST[:PORT][/PATH], or postgresql://... of a console.  False with a reason when it is neither. */
@@ -38,6 +40,8 @@ bool daemon_doors_from_url(struct daemon_doors *doors, const char *url, char *wh
                            size_t why_bytes);
 void daemon_doors_free(struct daemon_doors *doors);
 
+/* Whether anybody accepts connections at an address of the configuration. */
+bool daemon_listens(const struct config_address *at);
 /* The status, as /status.json has it; NULL with one line for each door in `why` when none answers. */
 json_t *daemon_ask(const struct daemon_doors *doors, char *why, size_t why_bytes);
 

@@ -59,6 +59,16 @@ static int count_granted(const struct proxy *proxy, const struct upstream *upstr
     return count;
 }
 
+int upstream_open(const struct proxy *proxy, const struct upstream *upstream)
+{
+    int count = 0;
+    const struct server *server;
+    TAILQ_FOREACH (server, &proxy->servers, link)
+        count += is_of(server->lane, upstream) &&
+                 (server->is_streaming || server->backend.state == BACKEND_CONNECTING);
+    return count;
+}
+
 static void set_ceiling(struct proxy *proxy, const struct upstream *upstream, int ceiling)
 {
     const struct lane *lane;

@@ -30,6 +30,8 @@ struct upstream {
 
 /* The upstream of a section, made when it is new. */
 struct upstream *upstream_of(struct proxy *proxy, const char *section);
+/* Connections of ours that it counts or is about to: all but those that it refused. */
+int upstream_open(const struct proxy *proxy, const struct upstream *upstream);
 const char *upstream_kind_name(enum upstream_kind kind);
 /* A login was refused because it is full; the backend is CLOSING already. */
 void upstream_refused(struct server *server, enum refusal refusal);
