@@ -32,13 +32,16 @@ struct check {
 
 /* ---- through the daemon ---- */
 
-static const struct config_pool *pool_to_ask(const struct config *config)
+/* The pools in the order in which they are asked: those with a reservation have a connection ready, whatever the load. */
+static const struct config_pool *pool_to_ask(const struct config *config, size_t turn)
 {
-    for (size_t i = 0; i < config->pool_count; i++) {
-        if (config->pools[i].reserved > 0) /* it has one ready, whatever the load */
-            return &config->pools[i];
+    for (int with_reservation = 1; with_reservation >= 0; with_reservation--) {
+        for (size_t i = 0; i < config->pool_count; i++) {
+            if ((config->pools[i].reserved > 0) == with_reservation && turn-- == 0)
+                return &config->pools[i];
+        }
     }
-    return &config->pools[0];
+    return NULL;
 }
 
 /* The name that a client asks for to get to this section. */
@@ -49,9 +52,10 @@ static const char *name_for_clients(const struct config_database *database)
     return database->dbname ? database->dbname : database->user;
 }
 
-static PGconn *connect_through(const struct config *config, const struct config_database *database)
+static PGconn *connect_to_pool(const struct config_pool *pool,
+                               const struct config_database *database)
 {
-    const struct config_address *at = &pool_to_ask(config)->listen.items[0];
+    const struct config_address *at = &pool->listen.items[0];
     char port[16];
     snprintf(port, sizeof(port), "%u", at->port);
     const char *names[] = {"host", "port",     "dbname", "connect_timeout", "application_name",
@@ -65,6 +69,21 @@ static PGconn *connect_through(const struct config *config, const struct config_
                             database->password,
                             NULL};
     return PQconnectdbParams(names, values, 0);
+}
+
+/* By the first pool that lets the upstream's user in; the failure of the first when none does. */
+static PGconn *connect_through(const struct config *config, const struct config_database *database)
+{
+    PGconn *first = connect_to_pool(pool_to_ask(config, 0), database);
+    for (size_t turn = 1; PQstatus(first) != CONNECTION_OK && turn < config->pool_count; turn++) {
+        PGconn *conn = connect_to_pool(pool_to_ask(config, turn), database);
+        if (PQstatus(conn) == CONNECTION_OK) {
+            PQfinish(first);
+            return conn;
+        }
+        PQfinish(conn);
+    }
+    return first;
 }
 
 /* The daemon's word on one upstream; NULL when it has none. */
@@ -183,7 +202,7 @@ static int explain_failure(const struct check *check, PGconn *conn,
     }
     if (check->is_running)
         printf("It was asked through the running daemon, on pool %s.\n",
-               pool_to_ask(check->config)->name);
+               pool_to_ask(check->config, 0)->name);
     if (!check->is_running || strstr(message, "could not connect to upstream"))
         reach_explain(stdout, database, message);
     return UNREACHABLE;
@@ -238,7 +257,7 @@ int check_upstream(const struct config *config)
     int largest = config->total_connections + 1000000;
     daemon_doors_of(&check.doors, config);
     check.status = daemon_ask(&check.doors, why, sizeof(why));
-    check.is_running = check.status || daemon_listens(&pool_to_ask(config)->listen.items[0]);
+    check.is_running = check.status || daemon_listens(&pool_to_ask(config, 0)->listen.items[0]);
     diagnosis_configuration(config, check.is_running);
     for (size_t i = 0; i < config->database_count; i++) {
         if (is_repeated(config, i))

@@ -5,8 +5,9 @@
  *
  *   - the process that answers is not the one that the login announced: some pooler;
  *   - a setting made in one transaction is gone in the next, or another process answers: transaction mode;
- *   - two live connections of ours are answered by the same process: transaction mode.  This finds a pooler that is
- *     idle, and so gives us the same process again and again.
+ *   - two live connections of ours are answered by the same process, which neither login announced: transaction mode.
+ *     This finds a pooler that is idle, and so gives us the same process again and again.  (Process numbers alone prove
+ *     nothing: behind a load balancer two servers may use the same.)
  *
  * The questions are asked while the connection is still libpq's, at the end of its login, when no client waits for
  * it, and of each upstream only until the answer is known, at most PROBES_MAX times.  One connection after the other, or a
@@ -144,11 +145,12 @@ static bool has_probed_sibling(const struct server *server)
 static enum upstream_kind judge(const struct server *server)
 {
     const struct probe *probe = server->probe;
-    if (probe->first_pid != probe->second_pid || fabs(probe->seed - probe->seen) > 1e-6 ||
-        is_shared(server))
+    if (probe->first_pid != probe->second_pid || fabs(probe->seed - probe->seen) > 1e-6)
         return UPSTREAM_TRANSACTION_POOLER;
     if (probe->first_pid == PQbackendPID(server->conn))
         return UPSTREAM_SERVER;
+    if (is_shared(server))
+        return UPSTREAM_TRANSACTION_POOLER;
     return has_probed_sibling(server) ? UPSTREAM_SESSION_POOLER : UPSTREAM_POOLER;
 }
 

@@ -104,6 +104,7 @@ void upstream_refused(struct server *server, enum refusal refusal)
         return;
     }
     int granted = count_granted(proxy, upstream);
+    pool_lane_try_singly(&lane->lane);
     if (upstream->ceiling != granted)
         log_server(LOG_LEVEL_WARNING, server, "upstream is full",
                    LOG_FIELD_NUMBER("granted", granted),

@@ -211,6 +211,12 @@ def test_through_an_exhausted_daemon_it_still_answers(start_proxy, postgres):
         holder.close()
 
 
+def test_a_pool_that_does_not_let_the_user_in_is_passed_over(start_proxy):
+    proxy = start_proxy(adhoc={"users": "somebody_else"})
+    done = proxy.command("check", "-c", proxy.config_path)
+    assert done.returncode == 0 and "It holds" in done.stdout, done
+
+
 def test_without_http_the_daemon_is_found_by_its_listener(start_proxy, postgres):
     proxy = start_proxy()
     proxy.wait_warm()

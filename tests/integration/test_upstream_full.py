@@ -137,6 +137,20 @@ def test_where_strangers_take_what_is_given_the_automation_is_not_bled_dry(start
     wait_living(proxy, adhoc=2)
 
 
+def test_a_poolers_own_words_for_full_are_known(start_proxy, postgres, have):
+    """PgBouncer at its max_client_conn: full, not down; live connections go on, the reserved pool has its share."""
+    have(PROGRAM)
+    with Pooler(postgres, "session", max_client_conn=4) as pooler:
+        proxy = through(pooler, start_proxy)
+        wait_until(lambda: proxy.pool()["ceiling"] == 4, "the ceiling")
+        wait_living(proxy, adhoc=2, automation=2)
+        assert "no more connections allowed" in wait_event(proxy, "login to upstream failed", sqlstate="08001")["reason"]
+        with proxy.wire() as wire:
+            assert wire.query("SELECT 1").value == "1"
+        assert proxy.status()["state"] != "down"
+        proxy.stop()
+
+
 def kind(proxy):
     return next(iter(proxy.status()["upstreams"]))["kind"]
 
