@@ -179,6 +179,8 @@ void client_sweep(struct client *client)
 static void send_error(struct client *client, char type, const struct error_fields *fields)
 {
     struct buffer message = {0};
+    if (type == 'E')
+        stats_error(client, fields->sqlstate);
     build_error(&message, type, fields);
     stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
     buffer_free(&message);
@@ -204,6 +206,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     if (client->waiter.lane)
         pool_wait_end(&client->waiter);
     uint8_t type = buffer_length(&client->held) > 0 ? buffer_bytes(&client->held)[0] : 'Q';
+    stats_error(client, sqlstate);
     build_error(&answer, 'E', &(struct error_fields){"ERROR", sqlstate, message, detail, hint});
     if (type == 'Q' || type == 'F' || type == 'S') {
         client->message_left = read_u32(buffer_bytes(&client->held) + 1) - 4;
@@ -232,6 +235,7 @@ bool client_acquire(struct client *client)
         return false;
     }
     struct server *server = (struct server *)backend;
+    stats_assigned(client, 0);
     client->server = server;
     client->linked_us = proxy->now_us;
     client->transaction_us = proxy->now_us;
@@ -262,6 +266,7 @@ static void relay_held(struct client *client)
 
 void client_granted(struct client *client, struct server *server)
 {
+    stats_assigned(client, client->proxy->now_us - client->waiter.since_us);
     client->server = server;
     server->client = client;
     server->request_us = client->proxy->now_us;
@@ -356,7 +361,7 @@ void client_wait_timed_out(struct client *client)
         pool->name, settings->size, settings->max_overflow,
         (double)settings->timeout_us / (double)CLOCK_S);
     char *detail = describe_holders(pool, pool->pool.waiting + 1);
-    pool->timeouts++;
+    stats_wait_timed_out(client);
     if (is_fatal_here(client))
         client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
     else

@@ -88,6 +88,7 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
 static void lane_free(struct proxy *proxy, struct lane *lane)
 {
     HASH_DEL(proxy->lanes, lane);
+    stats_lane_gone(lane);
     pool_lane_remove(&lane->lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);
@@ -135,6 +136,7 @@ static void perform(const struct pool_action *action)
         client_granted(client, server);
         break;
     case POOL_PING:
+        stats_count(server->lane->pool->stats.total, POOL_STAT_PINGS);
         server_ping(server);
         break;
     case POOL_OPEN:
@@ -273,6 +275,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
     sweep_lanes(proxy);
+    stats_tick(proxy);
     log_flush_repeats();
     if (proxy->state != PROXY_RUNNING)
         finish_stop(proxy);
@@ -358,6 +361,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->config = config;
     proxy->spare_fd = -1;
     proxy->now_us = clock_now_us();
+    proxy->stats_newer_us = proxy->stats_older_us = proxy->now_us;
     proxy->started_wall_us = clock_wall_us();
     TAILQ_INIT(&proxy->clients);
     TAILQ_INIT(&proxy->servers);

@@ -34,6 +34,7 @@
 #include "proto/scram.h"
 #include "proto/sql.h"
 #include "proto/startup.h"
+#include "proxy/stats.h"
 
 #define PROXY_READ_BYTES   65536 /* one read */
 #define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
@@ -54,7 +55,7 @@ struct proxy_pool {
     char *name;
     int clients;
     int64_t ceiling; /* connections open when the upstream last said "full"; 0 never */
-    uint64_t timeouts;
+    struct pool_stats stats;
     bool is_running; /* proxy_run_pool is at work, further down the stack */
     bool runs_again;
 };
@@ -79,6 +80,7 @@ struct lane {
     char *error;         /* why the last login failed; NULL when it did not */
     char error_state[6]; /* its SQLSTATE */
     bool is_full;        /* it failed because the upstream has no free connection */
+    struct stats stats;
     UT_hash_handle hh;
 };
 
@@ -121,6 +123,7 @@ struct client {
     bool is_lingering;      /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye;  /* our side of the connection is shut */
     uint32_t pins;          /* enum sql_sign: why it keeps its backend */
+    uint32_t counted_pins;  /* those that the counters know */
     struct sql_scan scan;
     struct startup startup;
     char application_name[64];
@@ -225,7 +228,9 @@ struct proxy {
     enum proxy_state state;
     int exit_status;
     int64_t now_us;
-    int64_t stop_us; /* when a graceful stop becomes an immediate one */
+    int64_t stats_newer_us; /* when the counters were last set down for the averages, */
+    int64_t stats_older_us; /* and the time before that */
+    int64_t stop_us;        /* when a graceful stop becomes an immediate one */
     int64_t started_wall_us;
     uint8_t secret[32];         /* for mock SCRAM salts */
     struct verifier *verifiers; /* SCRAM verifiers of plain passwords, derived once */

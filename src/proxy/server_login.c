@@ -100,6 +100,7 @@ void server_login_failed(struct server *server, const char *message)
     memcpy(lane->error_state, sqlstate, 6);
     log_warning("login to upstream failed pool=%s database=%s: %s", lane->pool->name,
                 lane->database, words);
+    stats_count(lane->pool->stats.total, POOL_STAT_LOGIN_FAILURES);
     pool_backend_login_failed(&server->backend, proxy->now_us);
     pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
     server->close_reason = "login failed";
@@ -175,6 +176,7 @@ static void login_complete(struct server *server)
     lane->error = NULL;
     lane->is_full = false;
     server_log_event(server, "connect", NULL);
+    stats_count(lane->pool->stats.total, POOL_STAT_LOGINS);
     pool_backend_ready(&server->backend, proxy->now_us);
     proxy_run_pool(lane->pool);
 }

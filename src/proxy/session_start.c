@@ -235,6 +235,7 @@ static void warn_of_leak(struct client *client, const struct config_pool *pool)
     if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
         return;
     client->was_warned = true;
+    stats_count(client->pool->stats.total, POOL_STAT_LEAK_WARNINGS);
     client_address_text(client, address, sizeof(address), &port);
     log_warning("connection held for %.1f s pool=%s database=%s user=%s address=%s:%d "
                 "application=%s last_query=%s",
