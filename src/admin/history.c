@@ -13,28 +13,55 @@
 struct point {
     int in_use;
     int waiting;
-    double longest_wait; /* seconds */
+    double transactions; /* a second, since the point before */
+    double wait;         /* seconds */
+};
+
+/* One pool's ring, and its counters at the last point. */
+struct series {
+    struct point points[HISTORY_POINTS];
+    uint64_t transactions;
+    uint64_t assignments;
+    uint64_t wait_us;
 };
 
 struct history {
     struct proxy *proxy;
     struct event *timer;
-    uint64_t latest;                         /* number of the last point; the first is 1 */
-    struct point *of_pool[BUDGET_POOLS_MAX]; /* rings of HISTORY_POINTS, by pool index */
+    uint64_t latest;                          /* number of the last point; the first is 1 */
+    struct series *of_pool[BUDGET_POOLS_MAX]; /* by pool index; NULL before its first point */
 };
+
+/* The mean of those who got a connection since the last point, or the time of the one who waits longest now: when
+ * nobody gets any, the queue alone tells. */
+static double wait_since(const struct series *series, const struct stats *stats,
+                         double longest_wait)
+{
+    uint64_t assignments = stats->total[STAT_ASSIGNMENTS] - series->assignments;
+    uint64_t wait_us = stats->total[STAT_WAIT_US] - series->wait_us;
+    double mean = assignments > 0 ? (double)wait_us / (double)assignments / (double)CLOCK_S : 0;
+    return mean > longest_wait ? mean : longest_wait;
+}
 
 static void record_pool(struct history *history, const struct proxy_pool *pool)
 {
     struct status_figures figures;
-    struct point **ring = &history->of_pool[pool->index];
-    if (!*ring)
-        *ring = memory_alloc(HISTORY_POINTS * sizeof(**ring));
+    struct stats stats;
+    struct series *series = history->of_pool[pool->index];
     status_of_pool(pool, &figures);
-    (*ring)[history->latest % HISTORY_POINTS] = (struct point){
+    stats_of_pool(pool, &stats);
+    if (!series)
+        series = history->of_pool[pool->index] = memory_alloc(sizeof(*series));
+    series->points[history->latest % HISTORY_POINTS] = (struct point){
         .in_use = figures.in_use,
         .waiting = figures.waiting,
-        .longest_wait = figures.longest_wait,
+        .transactions =
+            (double)(stats.total[STAT_TRANSACTIONS] - series->transactions) / HISTORY_INTERVAL_S,
+        .wait = wait_since(series, &stats, figures.longest_wait),
     };
+    series->transactions = stats.total[STAT_TRANSACTIONS];
+    series->assignments = stats.total[STAT_ASSIGNMENTS];
+    series->wait_us = stats.total[STAT_WAIT_US];
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -69,19 +96,21 @@ void history_free(struct history *history)
     free(history);
 }
 
-static json_t *pool_json(const struct history *history, const struct point *ring, uint64_t first)
+static json_t *pool_json(const struct history *history, const struct series *series, uint64_t first)
 {
     json_t *in_use = json_array();
     json_t *waiting = json_array();
-    json_t *longest_wait = json_array();
-    for (uint64_t number = first; ring && number <= history->latest; number++) {
-        const struct point *point = &ring[number % HISTORY_POINTS];
+    json_t *transactions = json_array();
+    json_t *wait = json_array();
+    for (uint64_t number = first; series && number <= history->latest; number++) {
+        const struct point *point = &series->points[number % HISTORY_POINTS];
         json_array_append_new(in_use, json_integer(point->in_use));
         json_array_append_new(waiting, json_integer(point->waiting));
-        json_array_append_new(longest_wait, json_real(point->longest_wait));
+        json_array_append_new(transactions, json_real(point->transactions));
+        json_array_append_new(wait, json_real(point->wait));
     }
-    return json_pack("{s:o, s:o, s:o}", "in_use", in_use, "waiting", waiting, "longest_wait",
-                     longest_wait);
+    return json_pack("{s:o, s:o, s:o, s:o}", "in_use", in_use, "waiting", waiting, "transactions",
+                     transactions, "wait", wait);
 }
 
 json_t *history_json(const struct history *history, uint64_t since)

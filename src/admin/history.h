@@ -1,5 +1,6 @@
 /*
- * history.h - the last few minutes of every pool, so that a page opened during an incident shows how it began.
+ * history.h - the last few minutes of every pool, so that a page opened during an incident shows how it began: in_use,
+ * waiting, transactions (a second) and wait (seconds for a connection).
  */
 #ifndef ADMIN_HISTORY_H
 #define ADMIN_HISTORY_H

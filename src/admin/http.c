@@ -23,6 +23,8 @@
 #include "admin/history.h"
 #include "admin/http_host.h"
 #include "admin/live.h"
+#include "admin/metrics.h"
+#include "admin/metrics_text.h"
 #include "admin/page.h"
 #include "admin/status.h"
 #include "base/log.h"
@@ -93,6 +95,12 @@ static struct answer get_status_json(const struct http_listener *listener, uint6
     return (struct answer){.type = TYPE_JSON, .made = status_json(listener->http->proxy)};
 }
 
+static struct answer get_metrics(const struct http_listener *listener, uint64_t since)
+{
+    (void)since;
+    return (struct answer){.type = METRICS_TEXT_TYPE, .made = metrics_text(listener->http->proxy)};
+}
+
 static struct answer get_health(const struct http_listener *listener, uint64_t since)
 {
     (void)listener;
@@ -114,9 +122,10 @@ static const struct {
     const char *path;
     struct answer (*get)(const struct http_listener *listener, uint64_t since);
 } documents[] = {
-    {"/", get_page},          {"/live.json", get_live},
-    {"/status", get_status},  {"/status.json", get_status_json},
-    {"/healthz", get_health}, {"/readyz", get_ready},
+    {"/", get_page},           {"/live.json", get_live},
+    {"/status", get_status},   {"/status.json", get_status_json},
+    {"/metrics", get_metrics}, {"/healthz", get_health},
+    {"/readyz", get_ready},
 };
 
 /* ---- requests ---- */

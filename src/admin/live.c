@@ -86,12 +86,12 @@ char *live_json(const struct proxy *proxy, const struct history *history, uint64
     }
     status_total(proxy, &total);
     json_t *root = json_pack(
-        "{s:s, s:s, s:f, s:f, s:b, s:i, s:o, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
-        status_health_name(total.health), "now_seconds", (double)clock_wall_us() / (double)CLOCK_S,
+        "{s:s, s:s, s:I, s:f, s:b, s:i, s:o, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
+        status_health_name(total.health), "now_ms", (json_int_t)(clock_wall_us() / CLOCK_MS),
         "uptime_seconds", (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S,
         "shows_clients", shows_clients, "free", slots.free, "pools", pools, "total",
         status_figures_json(&total), "history", history_json(history, since));
-    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(15));
+    char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");
 }
