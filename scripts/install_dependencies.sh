@@ -42,6 +42,11 @@ test libpostgresql-jdbc-java   a client that users have (JDBC)
 test default-jdk-headless      runs the JDBC client
 test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
+test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
+test chromium                  shows the page
+test chromium-driver           drives it
+test python3-selenium          tells the driver what to do
+test fonts-dejavu-core         letters for it
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -120,6 +125,13 @@ if [ -n "$missing" ]; then
         if [ -d /run/systemd/system ]; then
             $as_root systemctl --quiet disable --now pgbouncer ||
                 printf 'The pgbouncer service could not be stopped; it may hold port 6432.\n' >&2
+        fi ;;
+    esac
+    # Its prometheus too, and on every address: the tests run a private one.
+    case $names in *prometheus*)
+        if [ -d /run/systemd/system ]; then
+            $as_root systemctl --quiet disable --now prometheus ||
+                printf 'The prometheus service could not be stopped; it listens on port 9090.\n' >&2
         fi ;;
     esac
 fi
