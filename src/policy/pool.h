@@ -66,6 +66,8 @@ struct pool_lane {
     int failures;              /* logins failed in a row */
     int64_t failed_us;         /* when the last one did */
     int64_t retry_us;          /* no login before this time unless someone waits */
+    bool is_paused;            /* grants nothing */
+    bool is_emptying;          /* closes what is free, opens nothing */
 };
 
 TAILQ_HEAD(pool_lane_list, pool_lane);
@@ -95,7 +97,8 @@ struct pool {
     struct pool_waiter *unnoticed; /* the first that has not had its notice; NULL: none */
     int noticed;                   /* how many waiters have had it */
     int counts[BACKEND_STATE_COUNT];
-    bool is_paused;   /* grants nothing */
+    bool is_paused;   /* grants nothing, in no lane */
+    bool is_emptying; /* closes what is free, opens nothing */
     bool is_stopping; /* opens nothing */
     uint64_t random;  /* state of the spread's generator */
 };

@@ -67,6 +67,8 @@ void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, si
     if (client->state == CLIENT_WAITING)
         client_error(client, SQLSTATE_QUERY_CANCELED, "canceling statement due to user request",
                      NULL, NULL);
+    else if (client->state == CLIENT_CONSOLE)
+        proxy->console_cancel(client);
     else if (client->state == CLIENT_LINKED && client->server &&
              !outstanding_is_empty(&client->server->outstanding))
         cancel_server(client->server);

@@ -161,6 +161,7 @@ void client_close(struct client *client)
     if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
         return;
     leave_backend(client);
+    stats_client_closed(client);
     client_set_state(client, CLIENT_CLOSING);
     buffer_free(&client->held);
     if (client->stream.is_broken || stream_backlog(&client->stream) == 0)
@@ -389,7 +390,7 @@ void client_upstream_failed(struct client *client)
 static size_t console_input(struct client *client, const uint8_t *bytes, size_t length)
 {
     size_t at = 0;
-    while (length - at >= 5 && client->state == CLIENT_CONSOLE) {
+    while (length - at >= 5 && client->state == CLIENT_CONSOLE && !client->is_busy) {
         uint32_t message = read_u32(bytes + at + 1);
         if (message < 4 || message > CONSOLE_MESSAGE - 8) {
             client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
@@ -433,13 +434,16 @@ static size_t take_input(struct client *client, const uint8_t *bytes, size_t len
 /* Whether its bytes have somewhere to go. */
 static bool wants_input(const struct client *client)
 {
+    if (client->proxy->is_suspended && client->pool && client->state != CLIENT_CLOSING)
+        return false;
     switch (client->state) {
     case CLIENT_LINKED:
         return client->server && stream_backlog(&client->server->stream) < BACKLOG_MAX &&
                client->server->outstanding.count < OUTSTANDING_MAX;
     case CLIENT_READY:
-    case CLIENT_CONSOLE:
         return stream_backlog(&client->stream) < BACKLOG_MAX;
+    case CLIENT_CONSOLE:
+        return !client->is_busy && stream_backlog(&client->stream) < BACKLOG_MAX;
     case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
     case CLIENT_CLOSING:

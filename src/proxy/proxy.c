@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "proto/sqlstate.h"
+#include "proxy/control.h"
 
 #define TICK_US         (100 * CLOCK_MS)
 #define TICK_WAITING_US (20 * CLOCK_MS)
@@ -81,6 +82,7 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
     lane->user = memory_strdup(user);
     lane->password = memory_strdup(password);
     pool_lane_init(&lane->lane, &pool->pool, lane);
+    control_apply(proxy, lane);
     HASH_ADD_KEYPTR(hh, proxy->lanes, lane->key, strlen(lane->key), lane);
     return lane;
 }
@@ -276,6 +278,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
     sweep_lanes(proxy);
     stats_tick(proxy);
+    control_tick(proxy);
+    if (proxy->watch_tick)
+        proxy->watch_tick(proxy);
     log_flush_repeats();
     if (proxy->state != PROXY_RUNNING)
         finish_stop(proxy);
@@ -316,28 +321,6 @@ void proxy_stop(struct proxy *proxy, bool at_once)
     }
     struct timeval soon = {0, 0};
     event_add(proxy->tick_event, &soon);
-}
-
-/* ---- dispose, pause ---- */
-
-void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool)
-{
-    struct lane *lane;
-    struct lane *next;
-    HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!pool || lane->pool == pool)
-            pool_lane_dispose(&lane->lane);
-    }
-}
-
-void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused)
-{
-    for (size_t i = 0; i < proxy->pool_count; i++) {
-        if (!pool || proxy->pools[i] == pool)
-            proxy->pools[i]->pool.is_paused = paused;
-    }
-    if (!paused)
-        proxy_run_pools(proxy);
 }
 
 /* ---- beginning and end ---- */
@@ -453,6 +436,9 @@ void proxy_free(struct proxy *proxy)
         server_forget(server);
     empty_graves(proxy);
     free_pools(proxy);
+    control_free(proxy);
+    if (proxy->watch_free)
+        proxy->watch_free(proxy);
     for (size_t i = 0; i < sizeof(proxy->signal_events) / sizeof(proxy->signal_events[0]); i++) {
         if (proxy->signal_events[i])
             event_free(proxy->signal_events[i]);

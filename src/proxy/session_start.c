@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/control.h"
 #include "proxy/proxy.h"
 
 static void negotiate_version(struct client *client)
@@ -104,6 +105,20 @@ static bool find_database(struct client *client)
     return false;
 }
 
+/* DISABLE on the console: nobody new. */
+static bool is_disabled(struct client *client)
+{
+    const char *database = client->startup.database;
+    if (!control_is_disabled(client->proxy, client->pool, database))
+        return false;
+    char *text = memory_printf("database \"%s\" does not allow new connections in pool \"%s\"",
+                               database, client->pool->name);
+    client_fatal(client, SQLSTATE_CANNOT_CONNECT_NOW, text, NULL,
+                 "An administrator has disabled it.");
+    free(text);
+    return true;
+}
+
 /* The console's doorkeeper: which database, which user, which rights. */
 static void start_console(struct client *client)
 {
@@ -184,7 +199,8 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
                      "Connect to PostgreSQL itself for replication.");
         return;
     }
-    if (!client->pool->config || !within_limits(client) || !find_database(client)) {
+    if (!client->pool->config || !within_limits(client) || !find_database(client) ||
+        is_disabled(client)) {
         client_close(client);
         return;
     }

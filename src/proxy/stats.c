@@ -47,8 +47,15 @@ void stats_client_login(struct client *client)
 {
     uint64_t *total = client->lane->stats.total;
     total[STAT_CLIENT_LOGINS]++;
+    client->lane->clients++;
     client->stream.received_bytes = &total[STAT_RECEIVED];
     client->stream.sent_bytes = &total[STAT_SENT];
+}
+
+void stats_client_closed(const struct client *client)
+{
+    if (client->lane)
+        client->lane->clients--;
 }
 
 static void count_wait(struct client *client, int64_t waited_us)
