@@ -9,9 +9,11 @@
 
 #include <stdlib.h>
 
+#include "admin/show.h"
 #include "admin/slots.h"
 #include "admin/status.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 static json_t *slots_json(const int counts[SLOT_COUNT])
 {
@@ -72,6 +74,50 @@ static json_t *pool_json(const struct proxy_pool *pool, const int counts[SLOT_CO
     return root;
 }
 
+/* ---- who holds, who waits: SHOW's tables, the first rows of them ---- */
+
+struct table_walk {
+    const struct show_table *table;
+    enum show_privacy allowed;
+    json_t *rows;
+};
+
+static bool is_shown(const struct table_walk *walk, size_t column)
+{
+    return walk->table->columns[column].privacy <= walk->allowed;
+}
+
+static bool add_row(void *arg, const char *const *cells, size_t count)
+{
+    struct table_walk *walk = arg;
+    json_t *row = json_array();
+    for (size_t i = 0; i < count; i++) {
+        if (!is_shown(walk, i))
+            continue;
+        char *text = cells[i] ? utf8_clean(cells[i], LIVE_CELL_BYTES) : NULL;
+        json_array_append_new(row, text ? json_string(text) : json_null());
+        free(text);
+    }
+    json_array_append_new(walk->rows, row);
+    return json_array_size(walk->rows) < LIVE_ROWS;
+}
+
+/* Columns that the reader may not see are not there at all. */
+static json_t *table_json(const struct proxy *proxy, const char *name, bool shows_clients,
+                          int count)
+{
+    struct table_walk walk = {.table = show_find(name),
+                              .allowed = shows_clients ? SHOW_QUERIES : SHOW_PUBLIC,
+                              .rows = json_array()};
+    json_t *columns = json_array();
+    for (size_t i = 0; i < show_column_count(walk.table); i++) {
+        if (is_shown(&walk, i))
+            json_array_append_new(columns, json_string(walk.table->columns[i].name));
+    }
+    show_walk(walk.table, proxy, walk.allowed, add_row, &walk);
+    return json_pack("{s:o, s:o, s:i}", "columns", columns, "rows", walk.rows, "count", count);
+}
+
 char *live_json(const struct proxy *proxy, const struct history *history, uint64_t since,
                 bool shows_clients)
 {
@@ -85,12 +131,17 @@ char *live_json(const struct proxy *proxy, const struct history *history, uint64
                                   pool_json(proxy->pools[i], slots.of_pool[i], shows_clients));
     }
     status_total(proxy, &total);
-    json_t *root = json_pack(
-        "{s:s, s:s, s:I, s:f, s:b, s:i, s:o, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
-        status_health_name(total.health), "now_ms", (json_int_t)(clock_wall_us() / CLOCK_MS),
-        "uptime_seconds", (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S,
-        "shows_clients", shows_clients, "free", slots.free, "pools", pools, "total",
-        status_figures_json(&total), "history", history_json(history, since));
+    json_t *root = json_pack("{s:s, s:s, s:I, s:f, s:b, s:i}", "version", PGRESERVE_VERSION,
+                             "state", status_health_name(total.health), "now_ms",
+                             (json_int_t)(clock_wall_us() / CLOCK_MS), "uptime_seconds",
+                             (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S,
+                             "shows_clients", shows_clients, "free", slots.free);
+    json_object_set_new(root, "pools", pools);
+    json_object_set_new(root, "total", status_figures_json(&total));
+    json_object_set_new(root, "holders", table_json(proxy, "HOLDERS", shows_clients, total.in_use));
+    json_object_set_new(root, "waiters",
+                        table_json(proxy, "WAITERS", shows_clients, total.waiting));
+    json_object_set_new(root, "history", history_json(history, since));
     char *text = json_dumps(root, JSON_COMPACT | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");

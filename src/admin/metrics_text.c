@@ -7,9 +7,10 @@
 #include "admin/metrics_text.h"
 
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/utf8.h"
 
 static void add(struct buffer *out, const char *text)
 {
@@ -23,37 +24,10 @@ void metrics_text_family(struct buffer *out, const char *name, const char *type,
         add(out, parts[i]);
 }
 
-/* How many bytes the UTF-8 character at `text` has; 0 when it is none (overlong forms and surrogates are none). */
-static size_t character_bytes(const unsigned char *text)
-{
-    static const struct {
-        unsigned char first_low, first_high; /* of the first byte */
-        unsigned char second_low, second_high;
-        size_t bytes;
-    } forms[] = {
-        {0x01, 0x7f, 0x00, 0x00, 1}, {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3},
-        {0xe1, 0xec, 0x80, 0xbf, 3}, {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3},
-        {0xf0, 0xf0, 0x90, 0xbf, 4}, {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        if (text[0] < forms[i].first_low || text[0] > forms[i].first_high)
-            continue;
-        if (forms[i].bytes > 1 && (text[1] < forms[i].second_low || text[1] > forms[i].second_high))
-            return 0;
-        for (size_t j = 2; j < forms[i].bytes; j++) {
-            if ((text[j] & 0xc0) != 0x80)
-                return 0;
-        }
-        return forms[i].bytes;
-    }
-    return 0;
-}
-
 static void add_value(struct buffer *out, const char *value)
 {
-    const unsigned char *at = (const unsigned char *)value;
-    while (*at) {
-        size_t bytes = character_bytes(at);
+    for (const char *at = value; *at;) {
+        size_t bytes = utf8_character_bytes(at);
         if (bytes == 0)
             add(out, "?");
         else if (*at == '\\' || *at == '"')
