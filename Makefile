@@ -118,6 +118,9 @@ property: $(PROPERTY_TESTS) ## run the property tests
 integration: all ## run the integration tests against $(BUILD)/pgreserve
 	@$(PYTHON) scripts/test.py --integration $(PROGRAM)
 
+browser: all ## show the page of $(BUILD)/pgreserve in a browser and test it
+	@$(PYTHON) scripts/test.py --browser $(PROGRAM)
+
 asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/test.py --sanitized
 
@@ -176,5 +179,5 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .DELETE_ON_ERROR:
-.PHONY: all tests run dependencies test unit property integration asan coverage bench lint lint-floors \
-        lint-format lint-cppcheck lint-tidy format install clean help
+.PHONY: all tests run dependencies test unit property integration browser asan coverage bench lint \
+        lint-floors lint-format lint-cppcheck lint-tidy format install clean help

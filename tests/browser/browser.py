@@ -75,7 +75,7 @@ class Browser:
     def text(self, selector):
         """What stands there now; "" when it does not show."""
         return self.script("const node = document.querySelector(arguments[0]);"
-                           "return node ? node.innerText.trim() : ''", selector)
+                           "return node && node.getClientRects().length ? node.innerText.trim() : ''", selector)
 
     def texts(self, selector):
         return self.script("return [...document.querySelectorAll(arguments[0])].map(node => node.innerText.trim())",
@@ -100,8 +100,9 @@ class Browser:
         self.driver.switch_to.active_element.send_keys(*keys)
 
     def focused(self):
-        """The id, or else the text, of what has the keyboard."""
-        return self.script("const node = document.activeElement; return node.id || node.textContent")
+        """The id, or else the text, of what has the keyboard; "" when nothing has."""
+        return self.script("const node = document.activeElement;"
+                           "return node === document.body ? '' : node.id || node.textContent")
 
     def find(self, selector):
         return self.driver.find_element(By.CSS_SELECTOR, selector)
