@@ -34,6 +34,7 @@ static const struct alias {
     {"default_pool_size", "20", OPTION_POOL, "size"},
     {"idle_transaction_timeout", "0", OPTION_POOL, "idle_in_transaction_timeout"},
     {"job_name", "pgreserve", OPTION_PGRESERVE, NULL},
+    {"log_pooler_errors", "1", OPTION_PGRESERVE, NULL},
     {"max_client_conn", "100", OPTION_PGRESERVE, "max_clients"},
     {"max_db_client_connections", "0", OPTION_POOL, "max_clients"},
     {"max_db_connections", "0", OPTION_PGRESERVE, "total_connections"},

@@ -140,6 +140,7 @@ static const struct show_column database_columns[] = {
     {"disabled", SHOW_INT4, SHOW_PUBLIC},
     {"pool", SHOW_TEXT, SHOW_PUBLIC},
     {"reserved", SHOW_INT4, SHOW_PUBLIC},
+    {"reserve_pool", SHOW_INT4, SHOW_PUBLIC}, /* what older monitors call reserve_pool_size */
     {NULL, SHOW_TEXT, SHOW_PUBLIC},
 };
 
@@ -177,6 +178,7 @@ static bool put_database(struct show_row *row, const struct database_row *databa
     row_number(row, control_is_disabled(pool->proxy, pool, database->name));
     row_text(row, pool->name);
     row_number(row, pool->proxy->budget.pools[pool->index].reserved);
+    row_number(row, settings->max_overflow);
     return row_end(row);
 }
 
@@ -236,6 +238,7 @@ static void database_rows(const struct proxy *proxy, struct show_row *row)
     row_number(row, 0);
     row_number(row, 0);
     row_text(row, NULL);
+    row_number(row, 0);
     row_number(row, 0);
     row_end(row);
 }

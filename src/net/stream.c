@@ -126,11 +126,13 @@ static ssize_t write_some(struct stream *stream, const void *bytes, size_t size)
     return -1;
 }
 
-/* A write that failed does not end reading: what the peer said last is there to read. */
+/* A write that failed does not end reading: what the peer said last is there to read.  No edge may follow, and whoever
+ * wrote may be busy with another connection by now, so the owner is called to look. */
 static bool write_failed(struct stream *stream)
 {
     stream->may_read = true;
     stream->saw_close = true;
+    event_active(&stream->read_event, EV_READ, 0);
     if (stream->error == 0)
         stream->error = errno;
     buffer_free(&stream->out);
