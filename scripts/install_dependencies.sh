@@ -44,6 +44,11 @@ test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
 test pgbouncer                 an upstream that is itself a pooler
 test mandoc                    checks the manual pages
+test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
+test chromium                  shows the page
+test chromium-driver           drives it
+test python3-selenium          tells the driver what to do
+test fonts-dejavu-core         letters for it
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -125,6 +130,13 @@ if [ -n "$missing" ]; then
         else
             $as_root service pgbouncer stop >/dev/null 2>&1
             $as_root update-rc.d pgbouncer disable >/dev/null 2>&1
+        fi ;;
+    esac
+    # Its prometheus too, and on every address: the tests run a private one.
+    case $names in *prometheus*)
+        if [ -d /run/systemd/system ]; then
+            $as_root systemctl --quiet disable --now prometheus ||
+                printf 'The prometheus service could not be stopped; it listens on port 9090.\n' >&2
         fi ;;
     esac
 fi

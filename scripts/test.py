@@ -4,6 +4,7 @@
     test.py                          everything: what `make test` does once the packages are there
     test.py --programs FILE...       these unit or property test programs
     test.py --integration PROGRAM    the integration tests against this pgreserve
+    test.py --browser PROGRAM        the page of this pgreserve in a browser
     test.py --sanitized              build-asan and its unit, property and integration tests
 
 A part that fails does not keep the others from running.  Each build and each check of `make lint` counts as
@@ -130,13 +131,13 @@ def programs_of(directory):
     return found
 
 
-def run_integration(tally, program, label=""):
+def run_pytest(tally, folder, program, workers, label=""):
     if not os.path.exists(program):
-        tally.count(f"{label}integration tests: there is no {program}", False)
+        tally.count(f"{label}{folder}: there is no {program}", False)
         return
     report = tempfile.NamedTemporaryFile(suffix=".xml")
     status, _ = run(
-        ["/usr/bin/python3", "-m", "pytest", "tests/integration", "-q", "-n", str(min(max(2, CORES), 4)), "-rs",
+        ["/usr/bin/python3", "-m", "pytest", folder, "-q", "-n", str(workers), "-rs",
          "-p", "no:cacheprovider", f"--junitxml={report.name}"], INTEGRATION_SECONDS,
         {"PGRESERVE_BINARY": os.path.abspath(program), "PYTHONDONTWRITEBYTECODE": "1", **SANITIZERS})
     counted = 0
@@ -154,7 +155,15 @@ def run_integration(tally, program, label=""):
         tally.count(name, not broken)
         counted += broken
     if status != 0 and not counted:
-        tally.count(f"{label}integration tests as a whole (status {status})", False)
+        tally.count(f"{label}{folder} as a whole (status {status})", False)
+
+
+def run_integration(tally, program, label=""):
+    run_pytest(tally, "tests/integration", program, min(max(2, CORES), 4), label)
+
+
+def run_browser(tally, program):
+    run_pytest(tally, "tests/browser", program, 1)
 
 
 def run_sanitized(tally):
@@ -173,6 +182,7 @@ def run_everything(tally):
         run_quietly(tally, lint, ["make", "--no-print-directory", lint], seconds=900)
     if built:
         run_integration(tally, "build/pgreserve")
+        run_browser(tally, "build/pgreserve")
     run_sanitized(tally)
 
 
@@ -180,6 +190,7 @@ def main():
     parser = argparse.ArgumentParser(description="Runs the tests of pgreserve.")
     parser.add_argument("--programs", nargs="*", metavar="FILE")
     parser.add_argument("--integration", metavar="PROGRAM")
+    parser.add_argument("--browser", metavar="PROGRAM")
     parser.add_argument("--sanitized", action="store_true")
     options = parser.parse_args()
 
@@ -192,6 +203,8 @@ def main():
             run_programs(tally, options.programs)
         elif options.integration:
             run_integration(tally, options.integration)
+        elif options.browser:
+            run_browser(tally, options.browser)
         elif options.sanitized:
             run_sanitized(tally)
         else:

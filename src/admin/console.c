@@ -1,410 +1,232 @@
 /*
- * console.c - the admin console: SHOW and the verbs, over the simple and the extended protocol.
+ * console.c - the admin console: its protocol, simple and extended.
  *
- * A command is split into words; a table of verbs says what it does and who may.  In the extended protocol Parse keeps the
- * text, Bind and Describe look it up, Execute runs it: commands have no parameters, so that there is nothing
- * else to keep.  The console needs no backend and answers whatever the pools are doing.  PAUSE answers when the
- * last busy connection has come back; a timer looks for that while somebody waits.
+ * What a command does stands in command.c; here its text comes in and its answer goes out.  A Query may hold several
+ * commands; in the extended protocol statements and portals have names, results may be asked for in binary, and rows
+ * a few at a time.  Commands have no parameters, and there are no transactions.  The console needs no backend and answers
+ * whatever the pools are doing.
+ *
+ * PAUSE, SUSPEND and WAIT_CLOSE answer when they are complete: a timer looks for that, and until then nothing more is
+ * taken from this client (is_busy), so that answers come in order.  Ctrl-C ends the waiting, and takes back the PAUSE, as
+ * PgBouncer does.
  */
 #include "admin/console.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "admin/show.h"
+#include "admin/console_inside.h"
+#include "admin/watch.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 
-#define WORDS_MAX 8
+#define SUSPEND_TIMEOUT_US (10 * CLOCK_S) /* a reader so slow does not keep SUSPEND waiting */
+#define LOOK_AGAIN         ((struct timeval){0, 20000})
 
-struct console {
-    char *statement;  /* the last Parse */
-    char *portal;     /* the last Bind */
-    bool is_skipping; /* an error in the extended protocol: up to Sync */
-    bool is_waiting;  /* for PAUSE to be complete */
-    bool is_simple;   /* and by which protocol it was asked */
-    struct proxy_pool *paused;
-    struct event *timer;
-};
-
-struct command {
-    struct client *client;
-    struct buffer *out;
-    char *words[WORDS_MAX];
-    int count;
-    bool has_failed;
-    bool is_waiting;
-    bool is_unbalanced;  /* a quote is open */
-    bool describes_only; /* Describe: columns, no rows */
-};
-
-static void fail(struct command *command, const char *sqlstate, const char *message,
-                 const char *hint)
+void console_send(struct client *client, struct buffer *out)
 {
-    build_error(command->out, 'E', &(struct error_fields){"ERROR", sqlstate, message, NULL, hint});
-    command->has_failed = true;
-}
-
-/* ---- the verbs ---- */
-
-/* The pool that the second word names; NULL with `*all` for none. */
-static struct proxy_pool *pool_word(struct command *command, bool *all)
-{
-    *all = command->count < 2;
-    if (*all)
-        return NULL;
-    struct proxy_pool *pool = proxy_find_pool(command->client->proxy, command->words[1]);
-    if (!pool) {
-        char *text = memory_printf("there is no pool \"%s\"", command->words[1]);
-        fail(command, SQLSTATE_UNDEFINED_OBJECT, text, "SHOW STATUS lists the pools.");
-        free(text);
-    }
-    return pool;
-}
-
-static void do_pause(struct command *command)
-{
-    bool all;
-    struct proxy_pool *pool = pool_word(command, &all);
-    struct console *console = command->client->console;
-    if (!pool && !all)
-        return;
-    proxy_pause(command->client->proxy, pool, true);
-    console->paused = pool;
-    command->is_waiting = true;
-}
-
-static void do_resume(struct command *command)
-{
-    bool all;
-    struct proxy_pool *pool = pool_word(command, &all);
-    if (pool || all)
-        proxy_pause(command->client->proxy, pool, false);
-}
-
-static void do_dispose(struct command *command)
-{
-    bool all;
-    struct proxy_pool *pool = pool_word(command, &all);
-    if (pool || all)
-        proxy_dispose(command->client->proxy, pool);
-}
-
-static void do_reload(struct command *command)
-{
-    char error[512];
-    if (!proxy_reload(command->client->proxy, error, sizeof(error))) {
-        char *text = memory_printf("reload failed, the old configuration stays: %s", error);
-        fail(command, SQLSTATE_INVALID_PARAMETER, text, "The log lists every mistake.");
-        free(text);
-    }
-}
-
-static void stop_later(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    proxy_stop(arg, false);
-}
-
-static void stop_at_once_later(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    proxy_stop(arg, true);
-}
-
-/* After the answer has left: plain SHUTDOWN at once, with WAIT_FOR_... when transactions are over. */
-static void do_shutdown(struct command *command)
-{
-    struct timeval soon = {0, 10000};
-    struct proxy *proxy = command->client->proxy;
-    bool is_graceful = command->count > 1;
-    event_base_once(proxy->base, -1, EV_TIMEOUT, is_graceful ? stop_later : stop_at_once_later,
-                    proxy, &soon);
-}
-
-static void do_show(struct command *command)
-{
-    if (command->count > 2) {
-        fail(command, SQLSTATE_SYNTAX_ERROR, "SHOW takes one name", NULL);
-        return;
-    }
-    const char *name = command->count > 1 ? command->words[1] : "HELP";
-    const struct show_table *table = show_find(name);
-    if (table) {
-        if (command->describes_only) {
-            show_describe(table, command->out);
-            return;
-        }
-        int rows = table->rows(command->client->proxy, command->out);
-        char tag[32];
-        (void)rows;
-        snprintf(tag, sizeof(tag), "SHOW");
-        build_command_complete(command->out, tag);
-        return;
-    }
-    char *text = memory_printf("there is nothing called \"%s\" to show", name);
-    char *hint = memory_strdup("SHOW");
-    for (size_t i = 0; show_name(i); i++) {
-        char *longer = memory_printf("%s%s %s", hint, i ? " |" : "", show_name(i));
-        free(hint);
-        hint = longer;
-    }
-    fail(command, SQLSTATE_SYNTAX_ERROR, text, hint);
-    free(text);
-    free(hint);
-}
-
-/* What drivers say to every server when they connect: taken, and without effect. */
-static void do_nothing(struct command *command)
-{
-    (void)command;
-}
-
-static const struct verb {
-    const char *word;
-    void (*run)(struct command *command);
-    bool needs_administrator;
-} verbs[] = {
-    {"SHOW", do_show, false},        {"PAUSE", do_pause, true},       {"RESUME", do_resume, true},
-    {"RECONNECT", do_dispose, true}, {"DISPOSE", do_dispose, true},   {"RELOAD", do_reload, true},
-    {"SHUTDOWN", do_shutdown, true}, {"SET", do_nothing, false},      {"BEGIN", do_nothing, false},
-    {"COMMIT", do_nothing, false},   {"ROLLBACK", do_nothing, false},
-};
-
-static const struct verb *find_verb(const struct command *command)
-{
-    for (size_t i = 0; command->count > 0 && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
-        if (strcasecmp(verbs[i].word, command->words[0]) == 0)
-            return &verbs[i];
-    }
-    return NULL;
-}
-
-/* ---- commands ---- */
-
-/* Comments become blanks, `;` ends the command, quotes around words go; the text is changed in place. */
-static void split_words(struct command *command, char *text)
-{
-    for (char *at = text; *at; at++) {
-        if (at[0] == '-' && at[1] == '-') {
-            while (*at && *at != '\n')
-                *at++ = ' ';
-            if (!*at)
-                break;
-        }
-        if (at[0] == '/' && at[1] == '*') {
-            char *end = strstr(at + 2, "*/");
-            size_t length = end ? (size_t)(end - at) + 2 : strlen(at);
-            memset(at, ' ', length);
-        }
-        command->is_unbalanced ^= *at == '"' || *at == '\'';
-        if (*at == ';' || *at == '"' || *at == '\'')
-            *at = ' ';
-    }
-    for (char *word; (word = strsep(&text, " \t\r\n")) && command->count < WORDS_MAX;) {
-        if (*word)
-            command->words[command->count++] = word;
-    }
-}
-
-static void run(struct command *command)
-{
-    const struct verb *verb = find_verb(command);
-    if (command->is_unbalanced) {
-        fail(command, SQLSTATE_SYNTAX_ERROR, "unterminated quoted string", NULL);
-        return;
-    }
-    if (command->count == 0) {
-        build_empty(command->out, 'I');
-        return;
-    }
-    if (!verb) {
-        char *text =
-            memory_printf("\"%s\" is not a command of the admin console", command->words[0]);
-        fail(command, SQLSTATE_SYNTAX_ERROR, text,
-             "There are SHOW, PAUSE, RESUME, RECONNECT, DISPOSE, RELOAD and SHUTDOWN.");
-        free(text);
-        return;
-    }
-    if (verb->needs_administrator && !command->client->is_administrator) {
-        fail(command, SQLSTATE_INSUFFICIENT_PRIVILEGE, "administrator rights are needed",
-             "[admin] users names the administrators.");
-        return;
-    }
-    verb->run(command);
-    if (!command->has_failed && !command->is_waiting && verb->run != do_show)
-        build_command_complete(command->out, verb->word);
-}
-
-static void send_out(struct client *client, struct buffer *out)
-{
-    if (buffer_length(out) > 0)
+    if (buffer_length(out) > 0 && client->state == CLIENT_CONSOLE)
         stream_write(&client->stream, buffer_bytes(out), buffer_length(out));
     buffer_free(out);
 }
 
-/* ---- PAUSE ---- */
+/* ---- waiting ---- */
 
-static bool is_quiet(const struct proxy *proxy, const struct proxy_pool *pool)
+static bool is_complete(struct console *console)
 {
-    for (size_t i = 0; i < proxy->pool_count; i++) {
-        const int *counts = proxy->pools[i]->pool.counts;
-        if ((!pool || pool == proxy->pools[i]) &&
-            counts[BACKEND_BUSY] + counts[BACKEND_CLEANING] > 0)
-            return false;
+    struct proxy *proxy = console->client->proxy;
+    struct control_target target = {0};
+    char *word = memory_strdup(console->wait_word);
+    bool is_done = true;
+    if (!word || control_find(proxy, word, &target)) {
+        switch (console->wait) {
+        case WAIT_EMPTY:
+            is_done = control_is_empty(proxy, &target);
+            break;
+        case WAIT_RENEWED:
+            is_done = control_is_renewed(proxy, &target);
+            break;
+        case WAIT_FLUSHED:
+            is_done = control_is_flushed(proxy) ||
+                      proxy->now_us - console->wait_since_us > SUSPEND_TIMEOUT_US;
+            break;
+        case WAIT_NOTHING:
+            break;
+        }
     }
-    return true;
+    free(word);
+    return is_done;
+}
+
+static void end_waiting(struct console *console, struct buffer *out)
+{
+    struct client *client = console->client;
+    console->wait = WAIT_NOTHING;
+    free(console->wait_word);
+    console->wait_word = NULL;
+    if (console->is_simple)
+        build_ready(out, 'I');
+    console_send(client, out);
+    client->is_busy = false;
+    proxy_read_later(client);
 }
 
 static void look_again(evutil_socket_t fd, short what, void *arg)
 {
-    struct client *client = arg;
-    struct console *console = client->console;
-    struct timeval moment = {0, 20000};
+    struct console *console = arg;
+    struct client *client = console->client;
     struct buffer out = {0};
     (void)fd;
     (void)what;
-    if (!is_quiet(client->proxy, console->paused)) {
-        event_add(console->timer, &moment);
+    if (client->state != CLIENT_CONSOLE)
+        return;
+    if (client->stream.saw_close || client->stream.is_broken) {
+        client_close(client); /* what it has paused stays so */
         return;
     }
-    console->is_waiting = false;
-    build_command_complete(&out, "PAUSE");
-    if (console->is_simple)
-        build_ready(&out, 'I');
-    send_out(client, &out);
+    if (!is_complete(console)) {
+        event_add(console->timer, &LOOK_AGAIN);
+        return;
+    }
+    build_command_complete(&out, console->wait_tag);
+    end_waiting(console, &out);
 }
 
-static void wait_for_quiet(struct client *client, bool is_simple)
+void console_wait(struct console *console, struct command *command, bool is_simple)
+{
+    struct client *client = console->client;
+    console->wait = command->wait;
+    console->wait_word = command->wait_word;
+    command->wait_word = NULL;
+    console->wait_tag = command->tag;
+    console->is_simple = is_simple;
+    console->wait_since_us = client->proxy->now_us;
+    client->is_busy = true;
+    if (!console->timer)
+        console->timer = evtimer_new(client->proxy->base, look_again, console);
+    look_again(-1, 0, console);
+}
+
+/* Ctrl-C. */
+static void on_cancel(struct client *client)
 {
     struct console *console = client->console;
-    console->is_waiting = true;
-    console->is_simple = is_simple;
-    if (!console->timer)
-        console->timer = evtimer_new(client->proxy->base, look_again, client);
-    look_again(-1, 0, client);
+    struct control_target target = {0};
+    struct buffer out = {0};
+    if (!console || console->wait == WAIT_NOTHING)
+        return;
+    event_del(console->timer);
+    char *word = memory_strdup(console->wait_word);
+    if (console->wait != WAIT_RENEWED && (!word || control_find(client->proxy, word, &target)))
+        control_resume(client->proxy, &target);
+    free(word);
+    build_error(&out, 'E',
+                &(struct error_fields){"ERROR", SQLSTATE_QUERY_CANCELED,
+                                       "canceling statement due to user request", NULL, NULL});
+    console->is_skipping = !console->is_simple;
+    end_waiting(console, &out);
 }
 
-/* ---- the protocol ---- */
+/* ---- commands ---- */
 
-static void simple_query(struct client *client, const uint8_t *body, size_t length)
+void console_count_command(struct proxy *proxy)
 {
+    proxy->console_stats.total[STAT_TRANSACTIONS]++;
+    proxy->console_stats.total[STAT_QUERIES]++;
+}
+
+/* One command of a Query.  False when the next one must not run. */
+static bool run_simple(struct console *console, struct command *command)
+{
+    struct command_result result;
+    bool has_rows = !command->is_unbalanced && command_result(command, &result);
+    console_count_command(console->client->proxy);
+    if (has_rows)
+        wire_describe(command_columns(&result), NULL, command->out);
+    command_run(command, NULL, 0, 0);
+    if (command->has_failed)
+        return false;
+    if (command->wait == WAIT_NOTHING)
+        build_command_complete(command->out, command->tag);
+    return command->wait == WAIT_NOTHING;
+}
+
+/* All words of a command are in one piece of memory. */
+void console_forget_words(struct command *command)
+{
+    if (command->count > 0)
+        free(command->words[0]);
+    free(command->wait_word);
+}
+
+static void simple_query(struct console *console, const uint8_t *body, size_t length)
+{
+    struct client *client = console->client;
     struct buffer out = {0};
     char *text = memory_strndup((const char *)body, length);
-    struct command command = {.client = client, .out = &out};
-    split_words(&command, text);
-    const struct verb *verb = find_verb(&command);
-    if (verb && verb->run == do_show) {
-        const struct show_table *table = command.count > 1 ? show_find(command.words[1]) : NULL;
-        if (table)
-            show_describe(table, &out);
+    char *at = text;
+    int commands = 0;
+    bool goes_on = true;
+    bool has_waited = false;
+    while (goes_on && *at && client->state == CLIENT_CONSOLE) {
+        struct command command = {.client = client, .out = &out};
+        command_read(&command, &at);
+        if (command.count > 0) {
+            commands++;
+            goes_on = run_simple(console, &command);
+        }
+        if (command.wait != WAIT_NOTHING) { /* what follows it in the text is not run */
+            has_waited = true;
+            console_send(client, &out);
+            console_wait(console, &command, true);
+        }
+        console_forget_words(&command);
     }
-    run(&command);
-    if (!command.is_waiting)
+    free(text);
+    if (has_waited)
+        return; /* the end of the waiting makes the client ready */
+    if (commands == 0)
+        build_empty(&out, 'I');
+    if (client->state == CLIENT_CONSOLE)
         build_ready(&out, 'I');
-    free(text);
-    send_out(client, &out);
-    if (command.is_waiting)
-        wait_for_quiet(client, true);
+    console_send(client, &out);
 }
 
-static void execute(struct client *client, const char *sql, bool describes_only)
-{
-    struct buffer out = {0};
-    struct console *console = client->console;
-    char *text = memory_strdup(sql ? sql : "");
-    struct command command = {.client = client, .out = &out, .describes_only = describes_only};
-    split_words(&command, text);
-    const struct verb *verb = find_verb(&command);
-    if (!describes_only)
-        run(&command);
-    else if (verb && verb->run == do_show && command.count > 1 && show_find(command.words[1]))
-        do_show(&command);
-    else
-        build_empty(&out, 'n');
-    console->is_skipping |= command.has_failed;
-    free(text);
-    send_out(client, &out);
-    if (command.is_waiting)
-        wait_for_quiet(client, false);
-}
+/* ---- messages ---- */
 
-static void replace(char **where, const char *text)
+static struct console *console_of(struct client *client)
 {
-    free(*where);
-    *where = memory_strdup(text);
-}
-
-static void parse(struct client *client, const uint8_t *body, size_t length, struct buffer *out)
-{
-    struct console *console = client->console;
-    const uint8_t *end = memchr(body, 0, length);
-    const uint8_t *sql = end ? end + 1 : NULL;
-    if (!sql || !memchr(sql, 0, length - (size_t)(sql - body)))
-        return;
-    replace(&console->statement, (const char *)sql);
-    build_empty(out, '1');
-}
-
-static void describe(struct client *client, const uint8_t *body, size_t length)
-{
-    struct console *console = client->console;
-    bool is_statement = length > 0 && body[0] == 'S';
-    if (is_statement) {
-        struct buffer out = {0};
-        size_t mark = build_begin(&out, 't');
-        build_u16(&out, 0);
-        build_end(&out, mark);
-        send_out(client, &out);
+    if (!client->console) {
+        struct console *console = memory_alloc(sizeof(*console));
+        console->client = client;
+        TAILQ_INIT(&console->statements);
+        TAILQ_INIT(&console->portals);
+        client->console = console;
     }
-    execute(client, is_statement ? console->statement : console->portal, true);
+    return client->console;
 }
 
-static void on_message(struct client *client, uint8_t type, const uint8_t *body, size_t length)
+static void on_message(struct client *client, uint8_t type, const uint8_t *bytes, size_t length)
 {
+    struct console *console = console_of(client);
     struct buffer out = {0};
-    if (!client->console)
-        client->console = memory_alloc(sizeof(struct console));
-    struct console *console = client->console;
     if (console->is_skipping && type != 'S')
         return;
     switch (type) {
     case 'Q':
-        simple_query(client, body, length);
-        return;
-    case 'P':
-        parse(client, body, length, &out);
-        break;
-    case 'B':
-        replace(&console->portal, console->statement);
-        build_empty(&out, '2');
-        break;
-    case 'D':
-        describe(client, body, length);
-        return;
-    case 'E':
-        execute(client, console->portal, false);
-        return;
-    case 'C':
-        build_empty(&out, '3');
-        break;
-    case 'S':
-        console->is_skipping = false;
-        build_ready(&out, 'I');
+        simple_query(console, bytes, length);
         break;
     case 'H':
         break;
     default:
+        if (extended_message(console, type, bytes, length, &out))
+            break;
         client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
                      "unexpected message type on the admin console", NULL, NULL);
         return;
     }
-    send_out(client, &out);
+    console_send(client, &out);
 }
 
 static void free_console(struct client *client)
@@ -415,13 +237,15 @@ static void free_console(struct client *client)
         return;
     if (console->timer)
         event_free(console->timer);
-    free(console->statement);
-    free(console->portal);
+    extended_free(console);
+    free(console->wait_word);
     free(console);
 }
 
 void console_install(struct proxy *proxy)
 {
     proxy->console_message = on_message;
+    proxy->console_cancel = on_cancel;
     proxy->console_free = free_console;
+    watch_install(proxy);
 }

@@ -1,15 +1,13 @@
 /*
  * status.c - the figures of contract 8: see status.h.
  *
- * They are counted when somebody asks, from the pools' own counts and one walk over the clients; nothing on the
+ * They are counted when somebody asks, from the pools' own counts and one walk over the servers; nothing on the
  * query's way keeps them.
  */
 #include "admin/status.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include <jansson.h>
 
 #include "base/memory.h"
 #include "proxy/upstream.h"
@@ -57,7 +55,7 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
 {
     const struct pool *rules = &pool->pool;
     const struct proxy *proxy = pool->proxy;
-    const struct client *client;
+    const struct server *server;
     *figures = (struct status_figures){.clients = pool->clients, .ceiling = (int)pool->ceiling};
     snprintf(figures->name, sizeof(figures->name), "%s", pool->name);
     figures->in_use = rules->counts[BACKEND_BUSY] + rules->counts[BACKEND_CLEANING];
@@ -70,8 +68,9 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
     figures->waiting = rules->waiting;
     if (!TAILQ_EMPTY(&rules->waiters))
         figures->longest_wait = seconds_since(proxy, TAILQ_FIRST(&rules->waiters)->since_us);
-    TAILQ_FOREACH (client, &proxy->clients, link) {
-        if (client->pool != pool || !client->server)
+    TAILQ_FOREACH (server, &proxy->servers, link) {
+        const struct client *client = server->client;
+        if (!client || client->pool != pool)
             continue;
         double held = seconds_since(proxy, client->linked_us);
         if (held > figures->longest_hold)
@@ -115,7 +114,7 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
     total->total_possible = proxy->budget.total;
 }
 
-static json_t *figures_json(const struct status_figures *figures)
+json_t *status_figures_json(const struct status_figures *figures)
 {
     json_t *ceiling = figures->ceiling > 0 ? json_integer(figures->ceiling) : json_null();
     return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:o, s:s}",
@@ -148,7 +147,7 @@ char *status_json(const struct proxy *proxy)
     json_t *pools = json_array();
     for (size_t i = 0; i < proxy->pool_count; i++) {
         status_of_pool(proxy->pools[i], &figures);
-        json_array_append_new(pools, figures_json(&figures));
+        json_array_append_new(pools, status_figures_json(&figures));
     }
     status_total(proxy, &figures);
     json_t *root =
@@ -156,7 +155,7 @@ char *status_json(const struct proxy *proxy)
                   status_health_name(figures.health), "uptime_seconds",
                   (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S, "open",
                   budget_open(&proxy->budget), "upstreams", upstreams_json(proxy), "pools", pools,
-                  "total", figures_json(&figures));
+                  "total", status_figures_json(&figures));
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");

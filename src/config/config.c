@@ -236,13 +236,9 @@ static struct config *build(struct reading *reading)
     return config;
 }
 
-struct config *config_parse(const char *name, const char *text, struct config_errors *errors)
+struct config *config_from_reading(struct reading *reading, size_t before)
 {
-    struct reading *reading = memory_alloc(sizeof(*reading));
-    size_t before = errors->count;
-    reading->name = memory_strdup(name);
-    reading->errors = errors;
-    reading_read(reading, text);
+    struct config_errors *errors = reading->errors;
     struct config *config = build(reading);
     config->raw = reading;
     if (errors->count == before)
@@ -253,6 +249,16 @@ struct config *config_parse(const char *name, const char *text, struct config_er
         return NULL;
     }
     return config;
+}
+
+struct config *config_parse(const char *name, const char *text, struct config_errors *errors)
+{
+    struct reading *reading = memory_alloc(sizeof(*reading));
+    size_t before = errors->count;
+    reading->name = memory_strdup(name);
+    reading->errors = errors;
+    reading_read(reading, text);
+    return config_from_reading(reading, before);
 }
 
 static char *read_file(const char *path)

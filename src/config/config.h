@@ -180,6 +180,16 @@ typedef bool (*config_visitor)(void *arg, const char *key, const char *value, co
                                bool is_changeable);
 void config_visit(const struct config *config, config_visitor visitor, void *arg);
 
+/* One value changed at run time: a section and key as in the file. */
+struct config_change {
+    const char *section;
+    const char *key;
+    const char *value;
+};
+/* A configuration like this one but for these values, checked like a file; NULL after filling `errors`. */
+struct config *config_changed(const struct config *config, const struct config_change *changes,
+                              size_t count, struct config_errors *errors);
+
 /* Copies into `next` the values of `current` for options that cannot change at run time where they
  * differ; writes one line for each such option to `report` through the callback. */
 typedef void (*config_reporter)(void *arg, const char *line);

@@ -29,6 +29,9 @@ void reading_error(struct reading *reading, int line, const char *format, ...)
 void reading_read(struct reading *reading, const char *text);
 void reading_free(struct reading *reading);
 
+/* The configuration that the entries make, which then own `reading`; NULL when there are more errors than `before`. */
+struct config *config_from_reading(struct reading *reading, size_t before);
+
 /* Parses a value into the field that `option` describes; a reason in `why` when it cannot be. */
 bool value_parse(const struct option *option, void *base, const char *text, char *why,
                  size_t why_bytes);

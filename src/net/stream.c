@@ -55,13 +55,21 @@ static bool tls_has_to_wait(struct stream *stream, int result)
     return false;
 }
 
+static void count(uint64_t *counter, size_t bytes)
+{
+    if (counter)
+        *counter += bytes;
+}
+
 static ssize_t tls_read(struct stream *stream, void *bytes, size_t size)
 {
     int chunk = size > INT32_MAX ? INT32_MAX : (int)size;
     ERR_clear_error();
     int got = SSL_read(stream->ssl, bytes, chunk);
-    if (got > 0)
+    if (got > 0) {
+        count(stream->received_bytes, (size_t)got);
         return got;
+    }
     if (!tls_has_to_wait(stream, got))
         return STREAM_END;
     stream->may_read = false;
@@ -81,6 +89,7 @@ ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
     if (got > 0) {
         if ((size_t)got < size && !stream->saw_close)
             stream->may_read = false;
+        count(stream->received_bytes, (size_t)got);
         return got;
     }
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -98,26 +107,32 @@ static ssize_t write_some(struct stream *stream, const void *bytes, size_t size)
         int chunk = size > (1 << 20) ? (1 << 20) : (int)size;
         ERR_clear_error();
         int sent = SSL_write(stream->ssl, bytes, chunk);
-        if (sent > 0)
+        if (sent > 0) {
+            count(stream->sent_bytes, (size_t)sent);
             return sent;
+        }
         return tls_has_to_wait(stream, sent) ? 0 : -1;
     }
     ssize_t sent;
     do {
         sent = send(stream->fd, bytes, size, MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
-    if (sent >= 0)
+    if (sent >= 0) {
+        count(stream->sent_bytes, (size_t)sent);
         return sent;
+    }
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
     return -1;
 }
 
-/* A write that failed does not end reading: what the peer said last is there to read. */
+/* A write that failed does not end reading: what the peer said last is there to read.  No edge may follow, and whoever
+ * wrote may be busy with another connection by now, so the owner is called to look. */
 static bool write_failed(struct stream *stream)
 {
     stream->may_read = true;
     stream->saw_close = true;
+    event_active(&stream->read_event, EV_READ, 0);
     if (stream->error == 0)
         stream->error = errno;
     buffer_free(&stream->out);

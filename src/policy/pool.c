@@ -193,9 +193,21 @@ static bool may_replace_now(const struct pool_backend *backend, int64_t overdue_
     return other_free > 0 || pool_open(pool) <= 1;
 }
 
+static bool is_paused(const struct pool_lane *lane)
+{
+    return lane->is_paused || lane->pool->is_paused;
+}
+
+static bool is_emptying(const struct pool_lane *lane)
+{
+    return lane->is_emptying || lane->pool->is_emptying;
+}
+
 static const char *reason_to_replace(const struct pool_backend *backend, int64_t now_us)
 {
     const struct pool *pool = backend->lane->pool;
+    if (is_emptying(backend->lane))
+        return "paused";
     if (backend->generation != backend->lane->generation && may_replace_now(backend, 0))
         return "disposed";
     if (now_us >= backend->recycle_us && may_replace_now(backend, now_us - backend->recycle_us))
@@ -218,7 +230,7 @@ static struct pool_waiter *take_first_waiter(struct pool_lane *lane)
 struct pool_waiter *pool_backend_alive(struct pool_backend *backend, int64_t now_us)
 {
     backend->alive_us = now_us;
-    if (!backend->lane->pool->is_paused && backend->lane->waiting > 0 &&
+    if (!is_paused(backend->lane) && backend->lane->waiting > 0 &&
         !reason_to_replace(backend, now_us)) {
         pool_backend_move(backend, BACKEND_BUSY, now_us);
         return take_first_waiter(backend->lane);
@@ -233,7 +245,7 @@ static bool other_lane_waits_longer(const struct pool_lane *lane, int64_t now_us
 {
     const struct pool *pool = lane->pool;
     const struct pool_waiter *first = TAILQ_FIRST(&pool->waiters);
-    if (!first || first->lane == lane)
+    if (!first || first->lane == lane || is_paused(first->lane))
         return false;
     if (pool_lane_living(first->lane) > 0 && now_us - first->since_us < LANE_PATIENCE_US)
         return false;
@@ -253,7 +265,7 @@ struct pool_waiter *pool_release(struct pool_backend *backend, int64_t now_us,
         *must_close = "place needed by another database or user";
     if (*must_close)
         return NULL;
-    if (lane->waiting > 0 && !lane->pool->is_paused && is_known_alive(backend, now_us)) {
+    if (lane->waiting > 0 && !is_paused(lane) && is_known_alive(backend, now_us)) {
         pool_backend_move(backend, BACKEND_BUSY, now_us);
         return take_first_waiter(lane);
     }
@@ -264,7 +276,7 @@ struct pool_waiter *pool_release(struct pool_backend *backend, int64_t now_us,
 struct pool_backend *pool_acquire(struct pool_lane *lane, int64_t now_us)
 {
     struct pool_backend *backend = TAILQ_FIRST(&lane->backends[BACKEND_IDLE]);
-    if (!backend || lane->waiting > 0 || lane->pool->is_paused)
+    if (!backend || lane->waiting > 0 || is_paused(lane))
         return NULL;
     if (!is_known_alive(backend, now_us) || reason_to_replace(backend, now_us))
         return NULL;
@@ -428,8 +440,8 @@ static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool
 static bool refill(struct pool *pool, int64_t now_us, struct pool_action *action)
 {
     struct pool_lane *lane = pool->primary;
-    if (!pool->settings.prefill || !lane || pool->is_stopping || lane->retry_us > now_us ||
-        lane->yield_us > now_us || is_busy_logging_in(lane))
+    if (!pool->settings.prefill || !lane || pool->is_stopping || is_emptying(lane) ||
+        lane->retry_us > now_us || lane->yield_us > now_us || is_busy_logging_in(lane))
         return false;
     int open = pool_open(pool);
     if (open >= pool->settings.size) {
@@ -487,7 +499,8 @@ struct pool_action pool_next(struct pool *pool, int64_t now_us)
         int64_t since = INT64_MIN;
         while ((lane = next_lane_to_serve(pool, since, lane))) {
             since = TAILQ_FIRST(&lane->waiters)->since_us;
-            if (serve_from_idle(lane, now_us, &action) || grow_for_waiters(lane, now_us, &action))
+            if (!lane->is_paused &&
+                (serve_from_idle(lane, now_us, &action) || grow_for_waiters(lane, now_us, &action)))
                 return action;
         }
     }

@@ -69,6 +69,8 @@ struct pool_lane {
     int64_t yield_us;          /* no login at all before this time: another pool goes first */
     bool tries_singly;         /* the upstream was full: one login at a time until one succeeds */
     const char *gives_up;      /* why its next free backend is closed; NULL: it is not */
+    bool is_paused;            /* grants nothing */
+    bool is_emptying;          /* closes what is free, opens nothing */
 };
 
 TAILQ_HEAD(pool_lane_list, pool_lane);
@@ -98,7 +100,8 @@ struct pool {
     struct pool_waiter *unnoticed; /* the first that has not had its notice; NULL: none */
     int noticed;                   /* how many waiters have had it */
     int counts[BACKEND_STATE_COUNT];
-    bool is_paused;   /* grants nothing */
+    bool is_paused;   /* grants nothing, in no lane */
+    bool is_emptying; /* closes what is free, opens nothing */
     bool is_stopping; /* opens nothing */
     uint64_t random;  /* state of the spread's generator */
 };

@@ -241,6 +241,7 @@ void auth_succeeded(struct client *client)
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
     client->lane = proxy_lane(client->pool, database, client->startup.database, user, password);
+    stats_client_login(client);
     client_set_state(client, CLIENT_LOGIN);
     if (client->lane->parameters && !needs_own_settings(client)) {
         send_parameters(client);

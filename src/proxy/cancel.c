@@ -52,6 +52,7 @@ void cancel_server(struct server *server)
     job->server = server;
     job->cancel = server->cancel;
     server->cancels++;
+    stats_count(server->lane->pool->stats.total, POOL_STAT_CANCELS);
     workers_submit(server->proxy->workers, run_cancel, cancel_returned, job);
 }
 
@@ -62,9 +63,13 @@ void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, si
     if (!client || client->key_bytes != secret_bytes ||
         CRYPTO_memcmp(client->key_secret, secret, secret_bytes) != 0)
         return;
+    if (client->pool)
+        stats_count(client->pool->stats.total, POOL_STAT_CANCEL_REQUESTS);
     if (client->state == CLIENT_WAITING)
         client_error(client, SQLSTATE_QUERY_CANCELED, "canceling statement due to user request",
                      NULL, NULL);
+    else if (client->state == CLIENT_CONSOLE)
+        proxy->console_cancel(client);
     else if (client->state == CLIENT_LINKED && client->server &&
              !outstanding_is_empty(&client->server->outstanding))
         cancel_server(client->server);

@@ -166,6 +166,7 @@ void client_close(struct client *client)
     if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
         return;
     leave_backend(client);
+    stats_client_closed(client);
     client_set_state(client, CLIENT_CLOSING);
     buffer_free(&client->held);
     if (client->stream.is_broken || stream_backlog(&client->stream) == 0)
@@ -184,6 +185,8 @@ void client_sweep(struct client *client)
 static void send_error(struct client *client, char type, const struct error_fields *fields)
 {
     struct buffer message = {0};
+    if (type == 'E')
+        stats_error(client, fields->sqlstate);
     build_error(&message, type, fields);
     stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
     buffer_free(&message);
@@ -217,6 +220,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     if (client->waiter.lane)
         pool_wait_end(&client->waiter);
     uint8_t type = buffer_length(&client->held) > 0 ? buffer_bytes(&client->held)[0] : 'Q';
+    stats_error(client, sqlstate);
     build_error(&answer, 'E', &(struct error_fields){"ERROR", sqlstate, message, detail, hint});
     if (type == 'Q' || type == 'F' || type == 'S') {
         client->message_left = read_u32(buffer_bytes(&client->held) + 1) - 4;
@@ -245,6 +249,7 @@ bool client_acquire(struct client *client)
         return false;
     }
     struct server *server = (struct server *)backend;
+    stats_assigned(client, 0);
     client->server = server;
     client->linked_us = proxy->now_us;
     client->transaction_us = proxy->now_us;
@@ -276,6 +281,7 @@ static void relay_held(struct client *client)
 
 void client_granted(struct client *client, struct server *server)
 {
+    stats_assigned(client, client->proxy->now_us - client->waiter.since_us);
     client->server = server;
     server->client = client;
     server->request_us = client->proxy->now_us;
@@ -371,12 +377,12 @@ void client_wait_timed_out(struct client *client)
         pool->name, settings->size, settings->max_overflow,
         (double)settings->timeout_us / (double)CLOCK_S);
     char *detail = describe_holders(pool, pool->pool.waiting + 1);
-    pool->timeouts++;
     log_client(
         LOG_LEVEL_WARNING, client, "wait timed out", LOG_FIELD_KIND("reason", pool->name),
         LOG_FIELD_SECONDS("waited", events_seconds_since(client->proxy, client->waiter.since_us)),
         LOG_FIELD_NUMBER("in_use", connections_in_use(pool)),
         LOG_FIELD_NUMBER("still_waiting", pool->pool.waiting), LOG_FIELD_TEXT("holder", detail));
+    stats_wait_timed_out(client);
     if (is_fatal_here(client))
         client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
     else
@@ -404,7 +410,7 @@ void client_upstream_failed(struct client *client)
 static size_t console_input(struct client *client, const uint8_t *bytes, size_t length)
 {
     size_t at = 0;
-    while (length - at >= 5 && client->state == CLIENT_CONSOLE) {
+    while (length - at >= 5 && client->state == CLIENT_CONSOLE && !client->is_busy) {
         uint32_t message = read_u32(bytes + at + 1);
         if (message < 4 || message > CONSOLE_MESSAGE - 8) {
             client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
@@ -448,13 +454,16 @@ static size_t take_input(struct client *client, const uint8_t *bytes, size_t len
 /* Whether its bytes have somewhere to go. */
 static bool wants_input(const struct client *client)
 {
+    if (client->proxy->is_suspended && client->pool && client->state != CLIENT_CLOSING)
+        return false;
     switch (client->state) {
     case CLIENT_LINKED:
         return client->server && stream_backlog(&client->server->stream) < BACKLOG_MAX &&
                client->server->outstanding.count < OUTSTANDING_MAX;
     case CLIENT_READY:
-    case CLIENT_CONSOLE:
         return stream_backlog(&client->stream) < BACKLOG_MAX;
+    case CLIENT_CONSOLE:
+        return !client->is_busy && stream_backlog(&client->stream) < BACKLOG_MAX;
     case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
     case CLIENT_CLOSING:

@@ -236,6 +236,16 @@ static void listener_close(struct listener *listener)
     free(listener);
 }
 
+void listener_close_pools(struct proxy *proxy)
+{
+    for (struct listener *next, *listener = TAILQ_FIRST(&proxy->listeners); listener;
+         listener = next) {
+        next = TAILQ_NEXT(listener, link);
+        if (listener->pool)
+            listener_close(listener);
+    }
+}
+
 void listener_close_all(struct proxy *proxy)
 {
     struct listener *listener;

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "proto/sqlstate.h"
+#include "proxy/control.h"
 
 #define TICK_US         (100 * CLOCK_MS)
 #define TICK_WAITING_US (20 * CLOCK_MS)
@@ -82,6 +83,7 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
     lane->user = memory_strdup(user);
     lane->password = memory_strdup(password);
     pool_lane_init(&lane->lane, &pool->pool, lane);
+    control_apply(proxy, lane);
     HASH_ADD_KEYPTR(hh, proxy->lanes, lane->key, strlen(lane->key), lane);
     return lane;
 }
@@ -91,6 +93,7 @@ static void lane_free(struct proxy *proxy, struct lane *lane)
     HASH_DEL(proxy->lanes, lane);
     if (lane->pool->starved_lane == lane)
         lane->pool->starved_by = REFUSAL_OTHER;
+    stats_lane_gone(lane);
     pool_lane_remove(&lane->lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);
@@ -138,6 +141,7 @@ static void perform(const struct pool_action *action)
         client_granted(client, server);
         break;
     case POOL_PING:
+        stats_count(server->lane->pool->stats.total, POOL_STAT_PINGS);
         server_ping(server);
         break;
     case POOL_OPEN:
@@ -280,6 +284,10 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
     sweep_lanes(proxy);
+    stats_tick(proxy);
+    control_tick(proxy);
+    if (proxy->watch_tick)
+        proxy->watch_tick(proxy);
     log_flush_repeats();
     if (proxy->state != PROXY_RUNNING)
         finish_stop(proxy);
@@ -324,28 +332,6 @@ void proxy_stop(struct proxy *proxy, bool at_once)
     event_add(proxy->tick_event, &soon);
 }
 
-/* ---- dispose, pause ---- */
-
-void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool)
-{
-    struct lane *lane;
-    struct lane *next;
-    HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!pool || lane->pool == pool)
-            pool_lane_dispose(&lane->lane);
-    }
-}
-
-void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused)
-{
-    for (size_t i = 0; i < proxy->pool_count; i++) {
-        if (!pool || proxy->pools[i] == pool)
-            proxy->pools[i]->pool.is_paused = paused;
-    }
-    if (!paused)
-        proxy_run_pools(proxy);
-}
-
 /* ---- beginning and end ---- */
 
 static void on_signal(evutil_socket_t number, short what, void *arg)
@@ -367,6 +353,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->config = config;
     proxy->spare_fd = -1;
     proxy->now_us = clock_now_us();
+    proxy->stats_newer_us = proxy->stats_older_us = proxy->now_us;
     proxy->started_wall_us = clock_wall_us();
     TAILQ_INIT(&proxy->clients);
     TAILQ_INIT(&proxy->servers);
@@ -460,6 +447,9 @@ void proxy_free(struct proxy *proxy)
         server_forget(server);
     empty_graves(proxy);
     free_pools(proxy);
+    control_free(proxy);
+    if (proxy->watch_free)
+        proxy->watch_free(proxy);
     for (size_t i = 0; i < sizeof(proxy->signal_events) / sizeof(proxy->signal_events[0]); i++) {
         if (proxy->signal_events[i])
             event_free(proxy->signal_events[i]);

@@ -35,6 +35,7 @@
 #include "proto/scram.h"
 #include "proto/sql.h"
 #include "proto/startup.h"
+#include "proxy/stats.h"
 
 #define PROXY_READ_BYTES   65536 /* one read */
 #define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
@@ -61,7 +62,7 @@ struct proxy_pool {
     enum refusal
         starved_by; /* a full upstream refused it what it reserved: how far "full" reaches */
     struct lane *starved_lane; /* the lane that was refused */
-    uint64_t timeouts;
+    struct pool_stats stats;
     bool is_running; /* proxy_run_pool is at work, further down the stack */
     bool runs_again;
 };
@@ -86,6 +87,8 @@ struct lane {
     char *error;         /* why the last login failed; NULL when it did not */
     char error_state[6]; /* its SQLSTATE */
     bool is_full;        /* it failed because the upstream has no free connection */
+    struct stats stats;
+    int clients; /* that have logged in and not closed yet */
     UT_hash_handle hh;
 };
 
@@ -118,6 +121,7 @@ struct client {
     bool must_skip_query;  /* the held message is the one that an error of ours answers */
     bool is_unix;
     bool may_read_later;   /* in proxy->later */
+    bool is_busy;          /* console: no more messages before its command is complete */
     bool is_administrator; /* console: may do everything, else only SHOW */
     bool is_counted;       /* in its pool's number of clients */
     bool has_asked_tls;    /* SSLRequest was answered */
@@ -128,6 +132,7 @@ struct client {
     bool is_lingering;      /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye;  /* our side of the connection is shut */
     uint32_t pins;          /* enum sql_sign: why it keeps its backend */
+    uint32_t counted_pins;  /* those that the counters know */
     struct sql_scan scan;
     struct startup startup;
     char application_name[64];
@@ -205,6 +210,7 @@ struct listener {
 TAILQ_HEAD(listener_list, listener);
 
 struct grave;
+struct gate;
 
 enum proxy_state { PROXY_RUNNING, PROXY_STOPPING, PROXY_STOPPED };
 
@@ -236,16 +242,26 @@ struct proxy {
     int client_count;
     int open_server_count;
     enum proxy_state state;
+    struct gate *gates; /* what an operator has paused or disabled: control.c */
+    bool is_suspended;  /* nothing is read from clients or granted to them */
+    bool is_draining;   /* no new clients; stops when the last one has gone */
     int exit_status;
     int64_t now_us;
-    int64_t stop_us; /* when a graceful stop becomes an immediate one */
+    struct stats console_stats; /* what the console has done */
+    int64_t stats_newer_us;     /* when the counters were last set down for the averages, */
+    int64_t stats_older_us;     /* and the time before that */
+    int64_t stop_us;            /* when a graceful stop becomes an immediate one */
     int64_t started_wall_us;
     uint8_t secret[32];         /* for mock SCRAM salts */
     struct verifier *verifiers; /* SCRAM verifiers of plain passwords, derived once */
     /* the floor above: the admin console */
     void (*console_message)(struct client *client, uint8_t type, const uint8_t *body,
                             size_t length);
+    void (*console_cancel)(struct client *client);
     void (*console_free)(struct client *client);
+    void (*watch_tick)(struct proxy *proxy); /* at every tick; NULL: nobody watches */
+    void (*watch_free)(struct proxy *proxy);
+    void *watch;
     void *http;
     bool was_reloaded;
     uint8_t client_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
@@ -271,10 +287,6 @@ void proxy_bury(struct proxy *proxy, void *object, void (*bury)(void *object));
 /* Has the client's input looked at again at the end of the turn. */
 void proxy_read_later(struct client *client);
 struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
-/* Replaces all connections: of one pool, or of all when NULL (contract 7, DISPOSE, RECONNECT). */
-void proxy_dispose(struct proxy *proxy, struct proxy_pool *pool);
-/* PAUSE and RESUME of one pool, or of all when NULL. */
-void proxy_pause(struct proxy *proxy, struct proxy_pool *pool, bool paused);
 /* The lane for this client, made when it is new. */
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
                         const char *name, const char *user, const char *password);
@@ -283,6 +295,8 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
 
 /* Reads the configuration again.  False with a text in `error` when the old one stays. */
 bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes);
+/* Puts `next` in force, or frees it and returns false: users and certificates are read anew. */
+bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t error_bytes);
 /* The pool's numbers as its rules want them. */
 struct pool_settings reload_settings(const struct config_pool *config);
 /* Sets which lane of the pool is kept filled. */
@@ -293,6 +307,8 @@ void reload_choose_primary(struct proxy_pool *pool);
 bool listener_open_all(struct proxy *proxy);
 /* Stops accepting and closes every listening socket. */
 void listener_close_all(struct proxy *proxy);
+/* The same for the pools' alone: the console stays open. */
+void listener_close_pools(struct proxy *proxy);
 
 /* ---- client.c: a client's life ---- */
 

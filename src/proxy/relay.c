@@ -174,6 +174,7 @@ static enum verdict judge_message(struct client *client, uint8_t type)
         client->transaction_us = client->proxy->now_us;
     client->last_type = type;
     outstanding_sent(&server->outstanding, type);
+    stats_message(client, type);
     note_unnamed(client, type);
     begin_text(client, type);
     return VERDICT_FORWARD;
@@ -310,6 +311,7 @@ static bool replace_cancel_error(struct client *client, const char *sqlstate)
     if (!client->timeout_name || !sqlstate || strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) != 0)
         return false;
     struct buffer answer = {0};
+    stats_error(client, SQLSTATE_QUERY_CANCELED);
     char *text = memory_printf("canceling statement due to %s of %g s", client->timeout_name,
                                (double)client->timeout_us / (double)CLOCK_S);
     build_error(&answer, 'E',
@@ -374,6 +376,7 @@ static bool take_message(struct server *server, uint8_t type, const uint8_t *bod
     if (type == 'Z') {
         server->status = length >= 1 ? (char)body[0] : 'I';
         if (server->client && for_client) {
+            stats_answered(server->client, server->status, server->outstanding.count > 0);
             server->client->answered_us = server->proxy->now_us;
             server->client->timeout_name = NULL;
         }

@@ -100,33 +100,33 @@ static void adopt_config(struct proxy *proxy, struct config *next)
     config_free(old);
 }
 
-bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
+static bool refuse(struct config *next, struct users *users, struct config_errors *errors,
+                   const char *reason, char *error, size_t error_bytes)
+{
+    for (size_t i = 0; i < errors->count; i++)
+        log_event(LOG_LEVEL_ERROR, "reload", LOG_FIELD_KIND("reason", errors->items[i]));
+    snprintf(error, error_bytes, "%s", errors->count > 0 ? errors->items[0] : reason);
+    log_event(LOG_LEVEL_ERROR, "the old configuration stays in force",
+              LOG_FIELD_KIND("reason", error));
+    if (users)
+        users_free(users);
+    config_free(next);
+    config_errors_free(errors);
+    return false;
+}
+
+bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t error_bytes)
 {
     struct config_errors errors = {0};
-    bool is_built_in = strcmp(proxy->config->path, "built-in configuration") == 0;
-    struct config *next = config_load(is_built_in ? NULL : proxy->config->path, &errors);
     struct users *users = NULL;
     struct tls_context *tls = NULL;
     char reason[256] = "";
-    if (next && next->users_file)
+    if (next->users_file)
         users = users_load(next->users_file, &errors);
-    if (next && errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
+    if (errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
         tls = tls_context_new(next, reason, sizeof(reason));
-    bool ok = next && errors.count == 0 && !reason[0];
-    for (size_t i = 0; i < errors.count; i++)
-        log_event(LOG_LEVEL_ERROR, "reload", LOG_FIELD_KIND("reason", errors.items[i]));
-    if (!ok) {
-        snprintf(error, error_bytes, "%s",
-                 errors.count > 0 ? errors.items[0] : (reason[0] ? reason : "cannot be read"));
-        log_event(LOG_LEVEL_ERROR, "reload failed, the old configuration stays in force",
-                  LOG_FIELD_KIND("reason", error));
-        if (users)
-            users_free(users);
-        if (next)
-            config_free(next);
-        config_errors_free(&errors);
-        return false;
-    }
+    if (errors.count > 0 || reason[0])
+        return refuse(next, users, &errors, reason, error, error_bytes);
     config_errors_free(&errors);
     config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
     if (proxy->users)
@@ -138,7 +138,21 @@ bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
     auth_forget_verifiers(proxy);
     adopt_config(proxy, next);
     log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
-    log_event(LOG_LEVEL_INFO, "configuration reloaded", LOG_FIELD_TEXT("file", next->path));
     proxy_run_pools(proxy);
+    return true;
+}
+
+bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
+{
+    struct config_errors errors = {0};
+    bool is_built_in = strcmp(proxy->config->path, "built-in configuration") == 0;
+    struct config *next = config_load(is_built_in ? NULL : proxy->config->path, &errors);
+    if (!next)
+        return refuse(NULL, NULL, &errors, "cannot be read", error, error_bytes);
+    config_errors_free(&errors);
+    if (!proxy_adopt(proxy, next, error, error_bytes))
+        return false;
+    log_event(LOG_LEVEL_INFO, "configuration reloaded",
+              LOG_FIELD_TEXT("file", proxy->config->path));
     return true;
 }

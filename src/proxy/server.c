@@ -50,6 +50,7 @@ static void server_gone(struct server *server)
     PQfinish(server->conn);
     server->conn = NULL;
     events_close(server);
+    stats_server_gone(server, server->close_reason);
     pool_backend_remove(&server->backend);
     TAILQ_REMOVE(&proxy->servers, server, link);
     proxy->open_server_count--;
@@ -275,6 +276,8 @@ void server_lost(struct server *server)
     int error = server->stream.error;
     if (server->is_held_for_close)
         return;
+    if (server->backend.state == BACKEND_CHECKING)
+        stats_count(server->lane->pool->stats.total, POOL_STAT_PING_FAILURES);
     if (!was_expected) {
         struct lane *lane;
         struct lane *next;
@@ -316,6 +319,7 @@ void server_sweep(struct server *server)
     case BACKEND_CHECKING: {
         struct lane *lane;
         struct lane *next;
+        stats_count(server->lane->pool->stats.total, POOL_STAT_PING_FAILURES);
         log_server(LOG_LEVEL_WARNING, server, "ping_failed",
                    LOG_FIELD_SECONDS("no_answer_in", (double)PING_TIMEOUT_US / (double)CLOCK_S));
         HASH_ITER (hh, proxy->lanes, lane, next)

@@ -86,6 +86,7 @@ void server_login_failed(struct server *server, const char *message)
     log_server(LOG_LEVEL_WARNING, server, "login to upstream failed",
                LOG_FIELD_TEXT("sqlstate", sqlstate), LOG_FIELD_KIND("reason", words),
                LOG_FIELD_SECONDS("took", events_seconds_since(proxy, server->backend.since_us)));
+    stats_count(lane->pool->stats.total, POOL_STAT_LOGIN_FAILURES);
     pool_backend_login_failed(&server->backend, proxy->now_us);
     pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
     server->close_reason = "login failed";
@@ -162,6 +163,7 @@ void server_login_probed(struct server *server)
     lane->is_full = false;
     events_connect(server);
     upstream_granted(server);
+    stats_count(lane->pool->stats.total, POOL_STAT_LOGINS);
     pool_backend_ready(&server->backend, proxy->now_us);
     proxy_run_pool(lane->pool);
 }

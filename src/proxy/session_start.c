@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/control.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
 
@@ -104,6 +105,20 @@ static bool find_database(struct client *client)
     return false;
 }
 
+/* DISABLE on the console: nobody new. */
+static bool is_disabled(struct client *client)
+{
+    const char *database = client->startup.database;
+    if (!control_is_disabled(client->proxy, client->pool, database))
+        return false;
+    char *text = memory_printf("database \"%s\" does not allow new connections in pool \"%s\"",
+                               database, client->pool->name);
+    client_fatal(client, SQLSTATE_CANNOT_CONNECT_NOW, text, NULL,
+                 "An administrator has disabled it.");
+    free(text);
+    return true;
+}
+
 /* The console's doorkeeper: which database, which user, which rights. */
 static void start_console(struct client *client)
 {
@@ -184,7 +199,8 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
                      "Connect to PostgreSQL itself for replication.");
         return;
     }
-    if (!client->pool->config || !within_limits(client) || !find_database(client)) {
+    if (!client->pool->config || !within_limits(client) || !find_database(client) ||
+        is_disabled(client)) {
         client_close(client);
         return;
     }
@@ -233,6 +249,7 @@ static void warn_of_leak(struct client *client, const struct config_pool *pool)
     if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
         return;
     client->was_warned = true;
+    stats_count(client->pool->stats.total, POOL_STAT_LEAK_WARNINGS);
     log_client(LOG_LEVEL_WARNING, client, "connection held for long",
                LOG_FIELD_SECONDS("held", (double)held_us / (double)CLOCK_S),
                LOG_FIELD_NUMBER("pid", client->server->pid),

@@ -92,6 +92,11 @@ static void grant(struct backend *backend, struct client *client)
 }
 
 /* Nobody of the lane may have come earlier and still wait. */
+static bool is_paused(const struct pool_lane *lane)
+{
+    return lane->is_paused || lane->pool->is_paused;
+}
+
 static void check_first(const struct client *client, const struct pool_lane *lane)
 {
     const struct pool_waiter *other;
@@ -103,7 +108,7 @@ static void grant_to_waiter(struct pool_backend *base, struct pool_waiter *waite
 {
     struct client *client = (struct client *)waiter;
     CHECK(client->is_waiting && !waiter->lane, "granted to one that does not wait");
-    CHECK(!base->lane->pool->is_paused, "granted while paused");
+    CHECK(!is_paused(base->lane), "granted while paused");
     check_first(client, base->lane);
     grant((struct backend *)base, client);
 }
@@ -298,7 +303,7 @@ static void client_arrives(struct client *client)
     client->ticket = next_ticket++;
     struct pool_backend *base = pool_acquire(lane, now);
     if (base) {
-        CHECK(lane->waiting == 0 && !lane->pool->is_paused, "overtook the waiters");
+        CHECK(lane->waiting == 0 && !is_paused(lane), "overtook the waiters");
         grant((struct backend *)base, client);
         return;
     }
@@ -379,8 +384,14 @@ static void operators(void)
         pool_lane_suspect(lane, now);
     else if (what < 18)
         pool->is_paused = true;
+    else if (what < 20)
+        pool->is_paused = pool->is_emptying = true;
+    else if (what < 22)
+        lane->is_paused = lane->is_emptying = true;
     else if (what < 70)
-        pool->is_paused = false;
+        pool->is_paused = pool->is_emptying = false;
+    else if (what < 120)
+        lane->is_paused = lane->is_emptying = false;
 }
 
 /* ---- what must be true ---- */
@@ -423,7 +434,7 @@ static void check_lane(const struct pool_lane *lane, int *counts)
 static void check_not_idle_for_nothing(const struct pool_lane *lane)
 {
     const struct pool_settings *settings = &lane->pool->settings;
-    if (lane->waiting == 0 || lane->pool->is_paused)
+    if (lane->waiting == 0 || is_paused(lane))
         return;
     const struct pool_backend *base;
     TAILQ_FOREACH (base, &lane->backends[BACKEND_IDLE], link) {
@@ -510,7 +521,9 @@ static void calm_down(void)
 {
     is_calm = true;
     for (int i = 0; i < POOLS; i++) {
-        pools[i].is_paused = false;
+        pools[i].is_paused = pools[i].is_emptying = false;
+        for (int j = 0; j < LANES; j++)
+            lanes[i][j].is_paused = lanes[i][j].is_emptying = false;
         pools[i].settings.recycle_us = 0;
     }
     int64_t end = now + 120 * SECOND;

@@ -527,6 +527,42 @@ static void a_paused_pool_gives_nothing(void **state)
     expect(POOL_GRANT);
 }
 
+static void a_paused_lane_does_not_hold_up_the_others(void **state)
+{
+    (void)state;
+    open_idle(0, &first);
+    open_busy(1, &second);
+    first.is_paused = true;
+    assert_null(pool_acquire(&first, now));
+    pool_wait(&waiters[0], &first, now);
+    expect(POOL_NOTHING);
+    pool_wait(&waiters[1], &second, now);
+    now += 2 * SECOND;
+    assert_ptr_equal(release(1), &waiters[1]);
+    first.is_paused = false;
+    assert_ptr_equal(expect(POOL_GRANT).waiter, &waiters[0]);
+}
+
+static void what_is_emptied_closes_when_free_and_is_not_filled_again(void **state)
+{
+    (void)state;
+    pool.settings.prefill = true;
+    open_busy(0, &first);
+    open_idle(1, &first);
+    pool.is_paused = pool.is_emptying = true;
+    struct pool_action action = expect_swept(POOL_CLOSE);
+    assert_ptr_equal(action.backend, &backends[1]);
+    assert_string_equal(action.reason, "paused");
+    pool_backend_remove(&backends[1]);
+    assert_string_equal(release_to_close(0), "paused");
+    pool_backend_move(&backends[0], BACKEND_CLOSING, now);
+    pool_backend_remove(&backends[0]);
+    expect(POOL_NOTHING);
+    assert_int_equal(pool_open(&pool), 0);
+    pool.is_paused = pool.is_emptying = false;
+    expect(POOL_OPEN);
+}
+
 static void a_stopping_pool_opens_nothing(void **state)
 {
     (void)state;
@@ -607,6 +643,8 @@ int main(void)
         TEST(size_is_kept_open),
         TEST(a_hanging_close_does_not_hold_up_the_refill),
         TEST(a_paused_pool_gives_nothing),
+        TEST(a_paused_lane_does_not_hold_up_the_others),
+        TEST(what_is_emptied_closes_when_free_and_is_not_filled_again),
         TEST(a_stopping_pool_opens_nothing),
         TEST(a_smaller_cap_closes_no_more_than_it_must),
         TEST(a_smaller_pool_closes_down_to_its_limit),
