@@ -116,15 +116,14 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
 
 json_t *status_figures_json(const struct status_figures *figures)
 {
-    json_t *ceiling = figures->ceiling > 0 ? json_integer(figures->ceiling) : json_null();
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:o, s:s}",
+    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:i, s:s}",
                      "name", figures->name, "in_use", figures->in_use, "available",
                      figures->available, "overflow", figures->overflow, "total_possible",
                      figures->total_possible, "reserved", figures->reserved, "is_healthy",
                      figures->is_healthy, "waiting", figures->waiting, "longest_wait",
                      figures->longest_wait, "longest_hold", figures->longest_hold, "pinned",
                      figures->pinned, "closing", figures->closing, "clients", figures->clients,
-                     "ceiling", ceiling, "state", status_health_name(figures->health));
+                     "ceiling", figures->ceiling, "state", status_health_name(figures->health));
 }
 
 /* What is known of each upstream; no address, for this may be read by anybody who reaches the port. */
@@ -133,10 +132,10 @@ static json_t *upstreams_json(const struct proxy *proxy)
     const struct upstream *upstream;
     json_t *all = json_array();
     for (upstream = proxy->upstreams; upstream; upstream = upstream->next) {
-        json_t *ceiling = upstream->ceiling > 0 ? json_integer(upstream->ceiling) : json_null();
-        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:o}", "database", upstream->section,
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i}", "database", upstream->section,
                                              "kind", upstream_kind_name(upstream->kind), "open",
-                                             upstream_open(proxy, upstream), "ceiling", ceiling));
+                                             upstream_open(proxy, upstream), "ceiling",
+                                             upstream->ceiling));
     }
     return all;
 }
