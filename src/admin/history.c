@@ -7,8 +7,11 @@
  */
 #include "admin/history.h"
 
+#include <stdlib.h>
+
 #include "admin/status.h"
 #include "base/memory.h"
+#include "base/utf8.h"
 
 struct point {
     int in_use;
@@ -120,9 +123,13 @@ json_t *history_json(const struct history *history, uint64_t since)
     uint64_t first = since < oldest || since > history->latest ? oldest : since + 1;
     json_t *pools = json_object();
     for (size_t i = 0; i < proxy->pool_count; i++) {
-        if (proxy->pools[i]->config)
-            json_object_set_new(pools, proxy->pools[i]->name,
-                                pool_json(history, history->of_pool[i], first));
+        struct status_figures figures; /* for the name as it stands there */
+        if (!proxy->pools[i]->config)
+            continue;
+        status_of_pool(proxy->pools[i], &figures);
+        char *name = utf8_clean(figures.name, sizeof(figures.name));
+        json_object_set_new(pools, name, pool_json(history, history->of_pool[i], first));
+        free(name);
     }
     return json_pack("{s:i, s:I, s:I, s:o}", "interval_seconds", HISTORY_INTERVAL_S, "first",
                      (json_int_t)first, "latest", (json_int_t)history->latest, "pools", pools);

@@ -19,6 +19,7 @@
 
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/listener.h>
 
 #include "admin/history.h"
 #include "admin/http_host.h"
@@ -229,6 +230,25 @@ static bool is_loopback(int fd)
     return address.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
 }
 
+static void accept_again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    evconnlistener_enable(arg);
+}
+
+/* Out of descriptors, most likely: to ask again at once would be to spin until somebody leaves.  `arg` is evhttp's own. */
+static void on_accept_error(struct evconnlistener *acceptor, void *arg)
+{
+    struct timeval moment = {0, 100000};
+    (void)arg;
+    log_warning("http cannot accept: %s; it pauses for 100 ms",
+                evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    evconnlistener_disable(acceptor);
+    event_base_once(evconnlistener_get_base(acceptor), -1, EV_TIMEOUT, accept_again, acceptor,
+                    &moment);
+}
+
 static bool listener_open(struct http_listener *listener, const struct config_address *at)
 {
     const char *host = at->host && strcmp(at->host, "*") == 0 ? "0.0.0.0" : at->host;
@@ -249,6 +269,7 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
         return false;
     }
     listener->is_loopback = is_loopback(evhttp_bound_socket_get_fd(bound));
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
     log_info("listening on %s:%u for http", at->host, at->port);
     return true;
 }

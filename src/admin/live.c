@@ -45,15 +45,19 @@ static json_t *listen_json(const struct config_pool *config)
     return listen;
 }
 
-/* What the upstream said when it last refused a login of this pool; NULL when it did not. */
-static const char *upstream_error(const struct proxy_pool *pool)
+/* What the upstream said when it last refused a login of this pool; null when it did not. */
+static json_t *upstream_error_json(const struct proxy_pool *pool)
 {
     const struct lane *lane;
     for (lane = pool->proxy->lanes; lane; lane = lane->hh.next) {
-        if (lane->pool == pool && lane->error)
-            return lane->error;
+        if (lane->pool == pool && lane->error) {
+            char *words = utf8_clean(lane->error, LIVE_CELL_BYTES);
+            json_t *json = json_string(words);
+            free(words);
+            return json;
+        }
     }
-    return NULL;
+    return json_null();
 }
 
 static json_t *pool_json(const struct proxy_pool *pool, const int counts[SLOT_COUNT],
@@ -64,11 +68,11 @@ static json_t *pool_json(const struct proxy_pool *pool, const int counts[SLOT_CO
     status_of_pool(pool, &figures);
     json_t *root = status_figures_json(&figures);
     json_t *more = json_pack(
-        "{s:s, s:i, s:i, s:f, s:b, s:I, s:o, s:o, s:s?}", "mode", mode_name(config->mode), "size",
+        "{s:s, s:i, s:i, s:f, s:b, s:I, s:o, s:o, s:o}", "mode", mode_name(config->mode), "size",
         config->size, "max_overflow", config->max_overflow, "timeout",
         (double)config->timeout_us / (double)CLOCK_S, "is_paused", pool->pool.is_paused, "ceiling",
         (json_int_t)pool->ceiling, "listen", listen_json(config), "slots", slots_json(counts),
-        "upstream_error", shows_clients ? upstream_error(pool) : NULL);
+        "upstream_error", shows_clients ? upstream_error_json(pool) : json_null());
     json_object_update(root, more);
     json_decref(more);
     return root;

@@ -26,7 +26,8 @@ static enum slot slot_of_busy(const struct server *server)
     const struct client *client = server->client;
     if (!client)
         return SLOT_CLEANING;
-    if (client->is_new_link || !outstanding_is_empty(&server->outstanding))
+    if (client->is_new_link || client->message_left > 0 ||
+        !outstanding_is_empty(&server->outstanding))
         return SLOT_RUNNING;
     return server->status == 'I' ? SLOT_PINNED : SLOT_IN_TRANSACTION;
 }

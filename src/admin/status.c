@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/utf8.h"
 #include "proxy/upstream.h"
 
 const char *status_health_name(enum health health)
@@ -116,14 +117,17 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
 
 json_t *status_figures_json(const struct status_figures *figures)
 {
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:i, s:s}",
-                     "name", figures->name, "in_use", figures->in_use, "available",
-                     figures->available, "overflow", figures->overflow, "total_possible",
-                     figures->total_possible, "reserved", figures->reserved, "is_healthy",
-                     figures->is_healthy, "waiting", figures->waiting, "longest_wait",
-                     figures->longest_wait, "longest_hold", figures->longest_hold, "pinned",
-                     figures->pinned, "closing", figures->closing, "clients", figures->clients,
-                     "ceiling", figures->ceiling, "state", status_health_name(figures->health));
+    char *name = utf8_clean(figures->name, sizeof(figures->name));
+    json_t *root = json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:i, s:s}", "name", name,
+        "in_use", figures->in_use, "available", figures->available, "overflow", figures->overflow,
+        "total_possible", figures->total_possible, "reserved", figures->reserved, "is_healthy",
+        figures->is_healthy, "waiting", figures->waiting, "longest_wait", figures->longest_wait,
+        "longest_hold", figures->longest_hold, "pinned", figures->pinned, "closing",
+        figures->closing, "clients", figures->clients, "ceiling", figures->ceiling, "state",
+        status_health_name(figures->health));
+    free(name);
+    return root;
 }
 
 /* What is known of each upstream; no address, for this may be read by anybody who reaches the port. */
@@ -132,10 +136,12 @@ static json_t *upstreams_json(const struct proxy *proxy)
     const struct upstream *upstream;
     json_t *all = json_array();
     for (upstream = proxy->upstreams; upstream; upstream = upstream->next) {
-        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i}", "database", upstream->section,
-                                             "kind", upstream_kind_name(upstream->kind), "open",
+        char *section = utf8_clean(upstream->section, SIZE_MAX);
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i}", "database", section, "kind",
+                                             upstream_kind_name(upstream->kind), "open",
                                              upstream_open(proxy, upstream), "ceiling",
                                              upstream->ceiling));
+        free(section);
     }
     return all;
 }

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 #define KEPT_FOR_END  8  /* a quote and a zero */
 #define KEPT_FOR_KEY  64 /* ,"key": */
 #define ESCAPED_BYTES 12 /* the longest form of one character */
@@ -36,26 +38,16 @@ void log_line_begin(struct log_line *line, bool is_json)
 
 /* ---- characters ---- */
 
-/* One character of UTF-8: its length, and its code point; 0 when the bytes are not UTF-8 (RFC 3629). */
+/* One character of UTF-8: its length, and its code point; 0 when the bytes are none. */
 static size_t decode(const char *text, size_t left, uint32_t *point)
 {
-    const uint8_t *at = (const uint8_t *)text;
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t length = at[0] < 0x80             ? 1
-                    : (at[0] & 0xe0) == 0xc0 ? 2
-                    : (at[0] & 0xf0) == 0xe0 ? 3
-                    : (at[0] & 0xf8) == 0xf0 ? 4
-                                             : 0;
+    size_t length = utf8_character_bytes(text);
     if (length == 0 || length > left)
         return 0;
-    *point = length == 1 ? at[0] : at[0] & (0x7fu >> length);
-    for (size_t i = 1; i < length; i++) {
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-        *point = *point << 6 | (at[i] & 0x3f);
-    }
-    bool is_surrogate = *point >= 0xd800 && *point <= 0xdfff;
-    return *point < least[length] || *point > 0x10ffff || is_surrogate ? 0 : length;
+    *point = (uint8_t)text[0] & (length == 1 ? 0x7fu : 0x7fu >> length);
+    for (size_t i = 1; i < length; i++)
+        *point = *point << 6 | ((uint8_t)text[i] & 0x3f);
+    return length;
 }
 
 /* What a terminal would obey, or what would make a reader see another line or another order than there is. */

@@ -24,6 +24,11 @@ FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-
          "--proxy-server=direct://", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
 
 
+def plain(text):
+    """With blanks where the page has blanks that keep a number and its unit on one line."""
+    return text.replace("\u00a0", " ")
+
+
 class Browser:
     def __init__(self):
         self.profile = tempfile.mkdtemp(prefix="pgreserve-test-browser-")
@@ -74,12 +79,12 @@ class Browser:
 
     def text(self, selector):
         """What stands there now; "" when it does not show."""
-        return self.script("const node = document.querySelector(arguments[0]);"
-                           "return node && node.getClientRects().length ? node.innerText.trim() : ''", selector)
+        return plain(self.script("const node = document.querySelector(arguments[0]);"
+                                 "return node && node.getClientRects().length ? node.innerText.trim() : ''", selector))
 
     def texts(self, selector):
-        return self.script("return [...document.querySelectorAll(arguments[0])].map(node => node.innerText.trim())",
-                           selector)
+        return [plain(text) for text in self.script(
+            "return [...document.querySelectorAll(arguments[0])].map(node => node.innerText.trim())", selector)]
 
     def figures(self):
         """Every figure of a table or of the head by its name, "automation.in_use", as it reads."""

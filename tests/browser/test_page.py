@@ -156,7 +156,7 @@ def test_exhausted_names_who_has_them_all(browser, shipped):
         wait_text(browser, "#word", "Exhausted")
         why = browser.text("#why")
         assert "All 55 connections of automation are in use and 14 clients wait" in why
-        assert "scraper-7 holds 40, 40 of them idle in transaction" in why
+        assert "scraper-7 holds 40, all of them idle in transaction" in why
         assert "scraper-7" in why.split("Held longest:")[1]
         assert_same_as_status(browser, shipped)
         assert browser.texts("#owners li")[0].startswith("scraper-7\n40\n40 idle in transaction")

@@ -15,7 +15,7 @@ import pytest
 
 from faults import Link
 from server import PASSWORD, PASSWORD_IN_URL
-from waiting import wait_until
+from waiting import Stopwatch, wait_until
 from wire import query
 
 DOCUMENTS = {"/": "text/html; charset=utf-8", "/live.json": "application/json", "/status": "text/plain; charset=utf-8",
@@ -147,7 +147,7 @@ def test_paused_is_not_ready(proxy):
     assert answer.status == 503 and "automation: paused" in answer.text and "adhoc" not in answer.text
     assert [pool["is_paused"] for pool in live(proxy)["pools"]] == [True, False]
     proxy.admin("RESUME automation")
-    assert ask(proxy, "/readyz").status == 200
+    proxy.wait_ready()
 
 
 # -- the document behind the page --------------------------------------------------------------------
@@ -282,10 +282,23 @@ def test_malformed_requests_hurt_nobody(proxy, name):
             raw.sendall(bytes_sent)
             raw.shutdown(socket.SHUT_WR)
             answer = b"".join(iter(lambda: raw.recv(65536), b""))
-        except ConnectionError:
+        except OSError:  # cut off, as it deserves
             answer = b""
     assert not answer.startswith(b"HTTP/1.1 200") or name == "query"
     assert ask(proxy, "/healthz").text == "ok\n"
+
+
+def test_running_out_of_descriptors_is_no_busy_loop_and_no_end(start_proxy):
+    proxy = start_proxy(files_limit=100)
+    crowd = [socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=5) for _ in range(130)]
+    wait_until(lambda: "http cannot accept" in proxy.log(), "the descriptors to run out")
+    before = proxy.cpu_seconds()
+    with Stopwatch() as watch:
+        wait_until(lambda: watch.so_far > 0.5, "half a second of it")
+    assert proxy.cpu_seconds() - before < 0.25
+    for connection in crowd:
+        connection.close()
+    wait_until(lambda: ask(proxy, "/healthz").text == "ok\n", "the door to open again")
 
 
 def test_many_readers_at_once(proxy):
