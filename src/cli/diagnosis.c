@@ -200,8 +200,8 @@ bool diagnosis_verdict(const struct config *config, int largest)
            "%d fewer.\n",
            total, largest, total - largest);
     if (reserved > 0)
-        printf("The reservation of %d is not safe: the other pools may take %d, which leaves it "
-               "%d.\n",
+        printf("The reservation of %d is not safe: the other pools may take %d first, which leaves "
+               "it %d until they give some back.\n",
                reserved, total - reserved < largest ? total - reserved : largest,
                largest - (total - reserved) > 0 ? largest - (total - reserved) : 0);
     put_proposal(config, largest);
