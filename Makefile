@@ -45,7 +45,8 @@ FORMATTED    := src/main.c $(SOURCES) $(HEADERS) $(TESTS) $(TEST_HEADERS)
 
 PROGRAM      := $(BUILD)/pgreserve
 LIBRARY      := $(BUILD)/libpgreserve.a
-LIBRARY_OBJS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/conf_pgreserve_ini.o
+EMBEDDED     := $(BUILD)/conf_pgreserve_ini $(BUILD)/admin_page_html
+LIBRARY_OBJS := $(SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED:=.o)
 UNIT_TESTS     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 PROPERTY_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/property/property_*.c))
 
@@ -70,15 +71,17 @@ $(BUILD)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
-# The shipped configuration as a C string, each byte an octal escape: `const char conf_pgreserve_ini[]`.
+# Files that are built in, as C strings, each byte an octal escape: `const char conf_pgreserve_ini[]`.
 $(BUILD)/conf_pgreserve_ini.c: conf/pgreserve.ini Makefile
+$(BUILD)/admin_page_html.c: src/admin/page.html Makefile
+$(EMBEDDED:=.c):
 	@mkdir -p $(@D)
-	od -An -v -t o1 $< | awk ' \
-	    BEGIN { print "extern const char conf_pgreserve_ini[];\nconst char conf_pgreserve_ini[] =" } \
+	od -An -v -t o1 $< | awk -v name=$(basename $(@F)) ' \
+	    BEGIN { print "extern const char " name "[];\nconst char " name "[] =" } \
 	    { gsub(/ +/, "\\"); print "    \"" $$0 "\"" } \
 	    END { print "    \"\";" }' > $@
 
-$(BUILD)/conf_pgreserve_ini.o: $(BUILD)/conf_pgreserve_ini.c
+$(EMBEDDED:=.o): %.o: %.c
 	$(CC) $(CFLAGS_ALL) -c -o $@ $<
 
 $(BUILD)/tests/%: tests/%.c $(LIBRARY) Makefile
@@ -114,6 +117,9 @@ property: $(PROPERTY_TESTS) ## run the property tests
 
 integration: all ## run the integration tests against $(BUILD)/pgreserve
 	@$(PYTHON) scripts/test.py --integration $(PROGRAM)
+
+browser: all ## show the page of $(BUILD)/pgreserve in a browser and test it
+	@$(PYTHON) scripts/test.py --browser $(PROGRAM)
 
 asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/test.py --sanitized
@@ -157,12 +163,14 @@ format: ## let clang-format lay out every C file
 
 # -- installing --------------------------------------------------------------------------------------
 
-install: all ## into $(DESTDIR)$(PREFIX): the program, its configuration, manual pages and units
+install: all ## into $(DESTDIR)$(PREFIX): the program, its configuration, manual pages, units, alert rules and dashboard
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/pgreserve
 	install -D -m 644 man/pgreserve.1 $(DESTDIR)$(PREFIX)/share/man/man1/pgreserve.1
 	install -D -m 644 man/pgreserve.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/pgreserve.ini.5
 	install -D -m 644 man/pgreserve-console.7 $(DESTDIR)$(PREFIX)/share/man/man7/pgreserve-console.7
 	install -D -m 644 conf/pgreserve.ini $(DESTDIR)$(PREFIX)/share/doc/pgreserve/pgreserve.ini
+	install -D -m 644 conf/prometheus/alerts.yml $(DESTDIR)$(PREFIX)/share/pgreserve/prometheus/alerts.yml
+	install -D -m 644 conf/grafana/pgreserve.json $(DESTDIR)$(PREFIX)/share/pgreserve/grafana/pgreserve.json
 	mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's|/usr/local|$(PREFIX)|g' systemd/pgreserve.service \
 	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/pgreserve.service
@@ -174,5 +182,5 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .DELETE_ON_ERROR:
-.PHONY: all tests run dependencies test unit property integration asan coverage bench lint lint-floors \
-        lint-format lint-cppcheck lint-tidy format install clean help
+.PHONY: all tests run dependencies test unit property integration browser asan coverage bench lint \
+        lint-floors lint-format lint-cppcheck lint-tidy format install clean help

@@ -44,6 +44,13 @@ test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
 test check-postgres            a monitor that reads the console
 test prometheus-pgbouncer-exporter  a monitor that reads the console
+test pgbouncer                 an upstream that is itself a pooler
+test mandoc                    checks the manual pages
+test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
+test chromium                  shows the page
+test chromium-driver           drives it
+test python3-selenium          tells the driver what to do
+test fonts-dejavu-core         letters for it
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -117,12 +124,16 @@ if [ -n "$missing" ]; then
         { apt update && install_all; } || exit 1
     fi
 
-    # Debian starts these at once, pgbouncer on 6432, which is our own port: they are wanted for being run privately.
-    for service in pgbouncer prometheus-pgbouncer-exporter; do
+    # Debian starts these at once, pgbouncer on 6432, which is our own port, and prometheus on every address: they are
+    # wanted for being run privately.
+    for service in pgbouncer prometheus-pgbouncer-exporter prometheus; do
         case " $names" in *" $service "*)
             if [ -d /run/systemd/system ]; then
                 $as_root systemctl --quiet disable --now "$service" ||
                     printf 'The service %s could not be stopped.\n' "$service" >&2
+            else
+                $as_root service "$service" stop >/dev/null 2>&1
+                $as_root update-rc.d "$service" disable >/dev/null 2>&1
             fi ;;
         esac
     done

@@ -4,6 +4,7 @@
     test.py                          everything: what `make test` does once the packages are there
     test.py --programs FILE...       these unit or property test programs
     test.py --integration PROGRAM    the integration tests against this pgreserve
+    test.py --browser PROGRAM        the page of this pgreserve in a browser
     test.py --sanitized              build-asan and its unit, property and integration tests
 
 An integration test that fails while others run beside it is run once more alone, and named as unsteady when it
@@ -166,11 +167,11 @@ def passed_alone(program, broken):
     return {node_of(case) for case in cases} - {node_of(case) for case in cases if is_broken(case)}
 
 
-def run_integration(tally, program, label=""):
+def run_pytest(tally, folder, program, workers, label=""):
     if not os.path.exists(program):
-        tally.count(f"{label}integration tests: there is no {program}", False)
+        tally.count(f"{label}{folder}: there is no {program}", False)
         return
-    status, cases = pytest(program, "tests/integration", "-n", str(min(max(2, CORES), 4)))
+    status, cases = pytest(program, folder, "-n", str(workers))
     broken = [case for case in cases if is_broken(case)]
     unsteady = passed_alone(program, broken)
     counted = 0
@@ -186,7 +187,15 @@ def run_integration(tally, program, label=""):
                 tally.unsteady.append(name)
         tally.count(name, not is_broken(case) or node_of(case) in unsteady)
     if status != 0 and not counted:
-        tally.count(f"{label}integration tests as a whole (status {status})", False)
+        tally.count(f"{label}{folder} as a whole (status {status})", False)
+
+
+def run_integration(tally, program, label=""):
+    run_pytest(tally, "tests/integration", program, min(max(2, CORES), 4), label)
+
+
+def run_browser(tally, program):
+    run_pytest(tally, "tests/browser", program, 1)
 
 
 def run_sanitized(tally):
@@ -205,6 +214,7 @@ def run_everything(tally):
         run_quietly(tally, lint, ["make", "--no-print-directory", lint], seconds=900)
     if built:
         run_integration(tally, "build/pgreserve")
+        run_browser(tally, "build/pgreserve")
     run_sanitized(tally)
 
 
@@ -212,6 +222,7 @@ def main():
     parser = argparse.ArgumentParser(description="Runs the tests of pgreserve.")
     parser.add_argument("--programs", nargs="*", metavar="FILE")
     parser.add_argument("--integration", metavar="PROGRAM")
+    parser.add_argument("--browser", metavar="PROGRAM")
     parser.add_argument("--sanitized", action="store_true")
     options = parser.parse_args()
 
@@ -224,6 +235,8 @@ def main():
             run_programs(tally, options.programs)
         elif options.integration:
             run_integration(tally, options.integration)
+        elif options.browser:
+            run_browser(tally, options.browser)
         elif options.sanitized:
             run_sanitized(tally)
         else:

@@ -24,7 +24,7 @@
 static const char usage[] =
     "usage: pgreserve [run] [-c FILE]              run the proxy in the foreground\n"
     "       pgreserve check [-t] [-c FILE]         check the configuration and the upstream\n"
-    "       pgreserve status [--json] [--watch[=SECONDS]] [-c FILE] [--url URL]\n"
+    "       pgreserve status [--json] [--watch[=SECONDS]] [--ascii] [-c FILE] [--url URL]\n"
     "       pgreserve hash-password                make a users file's secret from a password\n"
     "       pgreserve --help | --help-config | --version\n"
     "Without -c the configuration that is built in is used: SUPABASE_URL=... pgreserve just "
@@ -67,6 +67,9 @@ static int run_command(const char *file)
     log_setup((enum log_level)config->log_level, config->log_format == LOG_FORMAT_JSON);
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
+    log_event(LOG_LEVEL_INFO, "starting", LOG_FIELD_TEXT("version", PGRESERVE_VERSION),
+              LOG_FIELD_TEXT("configuration", config->path),
+              LOG_FIELD_NUMBER("total_connections", config->total_connections));
     struct event_base *base = new_base();
     struct proxy *proxy = proxy_new(config, base);
     console_install(proxy);
@@ -81,6 +84,8 @@ static int run_command(const char *file)
     proxy_free(proxy);
     event_base_free(base);
     libevent_global_shutdown();
+    log_finish();
+    log_event(LOG_LEVEL_INFO, "stopped", LOG_FIELD_NUMBER("status", status));
     return status;
 }
 

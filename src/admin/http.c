@@ -1,118 +1,312 @@
 /*
- * http.c - the HTTP listener, in the same loop, by evhttp.
+ * http.c - the HTTP listener, in the same loop, by evhttp: see http.h.
  *
- * Read-only, GET and HEAD alone; every page is made from counters, none asks the upstream, so that a handler
- * is over in microseconds.  Sizes and times of requests are bounded.
+ * Read-only, GET and HEAD alone.  Every document is made from counters when it is asked for and none asks the upstream,
+ * so that a handler is over in well under a millisecond; sizes and times of requests are bounded.
+ *
+ * There are no users here, so what may be shown hangs on where the listener is bound.  On loopback whoever asks sits
+ * on this machine: he sees clients' addresses and query texts, and a request whose Host header is a
+ * stranger's name is refused (http_host.h).  Anywhere else those columns are left out (contract 9).
+ *
+ * evhttp would answer a wrong method with 501 and a HEAD with a body; both are done here instead.
  */
 #include "admin/http.h"
 
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/listener.h>
 
+#include "admin/history.h"
+#include "admin/http_host.h"
+#include "admin/live.h"
+#include "admin/metrics.h"
+#include "admin/metrics_text.h"
+#include "admin/page.h"
 #include "admin/status.h"
 #include "base/log.h"
+#include "base/memory.h"
 
-static void answer(struct evhttp_request *request, int code, const char *reason, const char *type,
-                   const char *body)
+#define REQUEST_HEADERS_MAX 8192
+#define REQUEST_BODY_MAX    1024
+#define REQUEST_SECONDS     30 /* a connection that says nothing for this long is closed */
+
+#define TYPE_TEXT "text/plain; charset=utf-8"
+#define TYPE_JSON "application/json"
+#define TYPE_HTML "text/html; charset=utf-8"
+
+/* What nothing but the page needs. */
+#define POLICY_NONE "default-src 'none'; frame-ancestors 'none'"
+
+/* One address: evhttp does not say through which of its sockets a request came. */
+struct http_listener {
+    struct http *http;
+    struct evhttp *server;
+    const char *host; /* as configured; belongs to the config */
+    bool is_loopback;
+};
+
+struct http {
+    struct proxy *proxy;
+    struct history *history;
+    char *page_policy;
+    struct http_listener *listeners;
+    size_t count;
+};
+
+struct answer {
+    int code;
+    const char *reason;
+    const char *type;
+    const char *policy;
+    const char *text; /* when it is nobody's to free, */
+    char *made;       /* else this one, freed when it is sent */
+};
+
+/* ---- the documents ---- */
+
+static struct answer get_page(const struct http_listener *listener, uint64_t since)
 {
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-    struct evbuffer *buffer = evbuffer_new();
-    evhttp_add_header(headers, "Content-Type", type);
-    evhttp_add_header(headers, "Cache-Control", "no-store");
-    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
-    evbuffer_add(buffer, body, strlen(body));
-    evhttp_send_reply(request, code, reason, buffer);
-    evbuffer_free(buffer);
+    (void)since;
+    return (struct answer){
+        .type = TYPE_HTML, .policy = listener->http->page_policy, .text = page_text()};
 }
 
-static void on_status(struct evhttp_request *request, void *arg)
+static struct answer get_live(const struct http_listener *listener, uint64_t since)
 {
-    struct proxy *proxy = arg;
-    proxy->now_us = clock_now_us();
-    char *text = status_text(proxy);
-    answer(request, 200, "OK", "text/plain; charset=utf-8", text);
-    free(text);
+    const struct http *http = listener->http;
+    return (struct answer){.type = TYPE_JSON,
+                           .made =
+                               live_json(http->proxy, http->history, since, listener->is_loopback)};
 }
 
-static void on_status_json(struct evhttp_request *request, void *arg)
+static struct answer get_status(const struct http_listener *listener, uint64_t since)
 {
-    struct proxy *proxy = arg;
-    proxy->now_us = clock_now_us();
-    char *text = status_json(proxy);
-    answer(request, 200, "OK", "application/json", text);
-    free(text);
+    (void)since;
+    return (struct answer){.type = TYPE_TEXT, .made = status_text(listener->http->proxy)};
 }
 
-static void on_health(struct evhttp_request *request, void *arg)
+static struct answer get_status_json(const struct http_listener *listener, uint64_t since)
 {
-    (void)arg;
-    answer(request, 200, "OK", "text/plain; charset=utf-8", "ok\n");
+    (void)since;
+    return (struct answer){.type = TYPE_JSON, .made = status_json(listener->http->proxy)};
 }
 
-static void on_ready(struct evhttp_request *request, void *arg)
+static struct answer get_metrics(const struct http_listener *listener, uint64_t since)
 {
-    struct proxy *proxy = arg;
-    proxy->now_us = clock_now_us();
-    char *why = status_not_ready(proxy);
-    if (why)
-        answer(request, 503, "Service Unavailable", "text/plain; charset=utf-8", why);
-    else
-        answer(request, 200, "OK", "text/plain; charset=utf-8", "ready\n");
-    free(why);
+    (void)since;
+    return (struct answer){.type = METRICS_TEXT_TYPE, .made = metrics_text(listener->http->proxy)};
 }
 
-static void on_other(struct evhttp_request *request, void *arg)
+static struct answer get_health(const struct http_listener *listener, uint64_t since)
 {
-    (void)arg;
-    answer(request, 404, "Not Found", "text/plain; charset=utf-8",
-           "there are /status, /status.json, /healthz and /readyz\n");
+    (void)listener;
+    (void)since;
+    return (struct answer){.type = TYPE_TEXT, .text = "ok\n"};
+}
+
+static struct answer get_ready(const struct http_listener *listener, uint64_t since)
+{
+    (void)since;
+    char *why = status_not_ready(listener->http->proxy);
+    if (!why)
+        return (struct answer){.type = TYPE_TEXT, .text = "ready\n"};
+    return (struct answer){
+        .code = 503, .reason = "Service Unavailable", .type = TYPE_TEXT, .made = why};
 }
 
 static const struct {
     const char *path;
-    void (*handler)(struct evhttp_request *, void *);
-} pages[] = {
-    {"/status", on_status},
-    {"/status.json", on_status_json},
-    {"/healthz", on_health},
-    {"/readyz", on_ready},
+    struct answer (*get)(const struct http_listener *listener, uint64_t since);
+} documents[] = {
+    {"/", get_page},           {"/live.json", get_live},
+    {"/status", get_status},   {"/status.json", get_status_json},
+    {"/metrics", get_metrics}, {"/healthz", get_health},
+    {"/readyz", get_ready},
 };
+
+/* ---- requests ---- */
+
+/* The number of the last point of history that the caller has: `since=N` in the query; 0 without. */
+static uint64_t since_of(const struct evhttp_uri *uri)
+{
+    struct evkeyvalq pairs;
+    const char *query = evhttp_uri_get_query(uri);
+    uint64_t since = 0;
+    if (!query || evhttp_parse_query_str(query, &pairs) != 0)
+        return 0;
+    const char *text = evhttp_find_header(&pairs, "since");
+    if (text)
+        since = strtoull(text, NULL, 10);
+    evhttp_clear_headers(&pairs);
+    return since;
+}
+
+static struct answer find_document(const struct http_listener *listener,
+                                   struct evhttp_request *request)
+{
+    const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
+    const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
+    for (size_t i = 0; path && i < sizeof(documents) / sizeof(documents[0]); i++) {
+        if (strcmp(path, documents[i].path) == 0)
+            return documents[i].get(listener, since_of(uri));
+    }
+    return (struct answer){
+        .code = 404,
+        .reason = "Not Found",
+        .type = TYPE_TEXT,
+        .text = "there are /, /status, /status.json, /metrics, /healthz and /readyz\n"};
+}
+
+static struct answer choose_answer(const struct http_listener *listener,
+                                   struct evhttp_request *request)
+{
+    enum evhttp_cmd_type method = evhttp_request_get_command(request);
+    const char *host = evhttp_find_header(evhttp_request_get_input_headers(request), "Host");
+    if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD)
+        return (struct answer){.code = 405,
+                               .reason = "Method Not Allowed",
+                               .type = TYPE_TEXT,
+                               .text = "this listener is read-only: GET and HEAD\n"};
+    if (listener->is_loopback && !http_host_is_ours(host, listener->host))
+        return (struct answer){.code = 421,
+                               .reason = "Misdirected Request",
+                               .type = TYPE_TEXT,
+                               .text = "ask by address, as localhost, or by the name in the "
+                                       "configuration ([admin] http)\n"};
+    return find_document(listener, request);
+}
+
+static void send_answer(struct evhttp_request *request, const struct answer *answer)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+    struct evbuffer *body = evbuffer_new();
+    const char *text = answer->made ? answer->made : answer->text;
+    char length[24];
+    snprintf(length, sizeof(length), "%zu", strlen(text));
+    evhttp_add_header(headers, "Content-Type", answer->type);
+    evhttp_add_header(headers, "Content-Length", length);
+    evhttp_add_header(headers, "Cache-Control", "no-store");
+    evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
+    evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
+    evhttp_add_header(headers, "Cross-Origin-Resource-Policy", "same-origin");
+    evhttp_add_header(headers, "Content-Security-Policy",
+                      answer->policy ? answer->policy : POLICY_NONE);
+    if (answer->code == 405)
+        evhttp_add_header(headers, "Allow", "GET, HEAD");
+    if (evhttp_request_get_command(request) != EVHTTP_REQ_HEAD)
+        evbuffer_add(body, text, strlen(text));
+    evhttp_send_reply(request, answer->code ? answer->code : 200,
+                      answer->reason ? answer->reason : "OK", body);
+    evbuffer_free(body);
+}
+
+static void on_request(struct evhttp_request *request, void *arg)
+{
+    const struct http_listener *listener = arg;
+    listener->http->proxy->now_us = clock_now_us();
+    struct answer answer = choose_answer(listener, request);
+    send_answer(request, &answer);
+    free(answer.made);
+}
+
+/* ---- listening ---- */
+
+static bool is_loopback(int fd)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof(address);
+    if (getsockname(fd, (struct sockaddr *)&address, &length) < 0)
+        return false;
+    if (address.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&address;
+        return ntohl(in->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
+    }
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
+    return address.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+}
+
+static void accept_again(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    evconnlistener_enable(arg);
+}
+
+/* Out of descriptors, most likely: to ask again at once would be to spin until somebody leaves.  `arg` is evhttp's own. */
+static void on_accept_error(struct evconnlistener *acceptor, void *arg)
+{
+    struct timeval moment = {0, 100000};
+    (void)arg;
+    log_warning("http cannot accept: %s; it pauses for 100 ms",
+                evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    evconnlistener_disable(acceptor);
+    event_base_once(evconnlistener_get_base(acceptor), -1, EV_TIMEOUT, accept_again, acceptor,
+                    &moment);
+}
+
+static bool listener_open(struct http_listener *listener, const struct config_address *at)
+{
+    const char *host = at->host && strcmp(at->host, "*") == 0 ? "0.0.0.0" : at->host;
+    struct evhttp *server = evhttp_new(listener->http->proxy->base);
+    if (!server)
+        return false;
+    listener->server = server;
+    listener->host = at->host;
+    evhttp_set_allowed_methods(server, UINT16_MAX); /* all that it knows: refused by us, with 405 */
+    evhttp_set_max_headers_size(server, REQUEST_HEADERS_MAX);
+    evhttp_set_max_body_size(server, REQUEST_BODY_MAX);
+    evhttp_set_timeout(server, REQUEST_SECONDS);
+    evhttp_set_gencb(server, on_request, listener);
+    struct evhttp_bound_socket *bound =
+        at->is_unix ? NULL : evhttp_bind_socket_with_handle(server, host, at->port);
+    if (!bound) {
+        log_error("cannot listen on %s:%u for http", at->is_unix ? at->path : at->host, at->port);
+        return false;
+    }
+    listener->is_loopback = is_loopback(evhttp_bound_socket_get_fd(bound));
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+    log_info("listening on %s:%u for http", at->host, at->port);
+    return true;
+}
 
 bool http_start(struct proxy *proxy)
 {
     const struct config_address_list *list = &proxy->config->admin_http;
     if (list->count == 0)
         return true;
-    struct evhttp *http = evhttp_new(proxy->base);
-    if (!http)
-        return false;
+    struct http *http = memory_alloc(sizeof(*http));
     proxy->http = http;
-    evhttp_set_allowed_methods(http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD);
-    evhttp_set_max_headers_size(http, 8192);
-    evhttp_set_max_body_size(http, 1024);
-    evhttp_set_timeout(http, 10);
-    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++)
-        evhttp_set_cb(http, pages[i].path, pages[i].handler, proxy);
-    evhttp_set_gencb(http, on_other, proxy);
-    for (size_t i = 0; i < list->count; i++) {
-        const struct config_address *at = &list->items[i];
-        const char *host = at->host && strcmp(at->host, "*") == 0 ? "0.0.0.0" : at->host;
-        if (at->is_unix || evhttp_bind_socket(http, host, at->port) != 0) {
-            log_error("cannot listen on %s:%u for http", at->is_unix ? at->path : at->host,
-                      at->port);
+    http->proxy = proxy;
+    http->history = history_new(proxy);
+    http->page_policy = page_policy();
+    http->listeners = memory_alloc(list->count * sizeof(*http->listeners));
+    for (; http->count < list->count; http->count++) {
+        struct http_listener *listener = &http->listeners[http->count];
+        listener->http = http;
+        if (!listener_open(listener, &list->items[http->count])) {
+            if (listener->server)
+                evhttp_free(listener->server);
             return false;
         }
-        log_info("listening on %s:%u for http", at->host, at->port);
     }
     return true;
 }
 
 void http_stop(struct proxy *proxy)
 {
-    if (proxy->http)
-        evhttp_free(proxy->http);
+    struct http *http = proxy->http;
+    if (!http)
+        return;
+    for (size_t i = 0; i < http->count; i++)
+        evhttp_free(http->listeners[i].server);
+    history_free(http->history);
+    free(http->page_policy);
+    free(http->listeners);
+    free(http);
     proxy->http = NULL;
 }

@@ -1,5 +1,6 @@
 /*
- * http.h - the HTTP listener: /status, /status.json, /healthz, /readyz (contract 9).
+ * http.h - the HTTP listener (contract 9): the page at `/`, /live.json behind it, /status, /status.json, /metrics,
+ * /healthz and /readyz.
  */
 #ifndef ADMIN_HTTP_H
 #define ADMIN_HTTP_H

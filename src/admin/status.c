@@ -1,7 +1,7 @@
 /*
  * status.c - the figures of contract 8: see status.h.
  *
- * They are counted when somebody asks, from the pools' own counts and one walk over the clients; nothing on the
+ * They are counted when somebody asks, from the pools' own counts and one walk over the servers; nothing on the
  * query's way keeps them.
  */
 #include "admin/status.h"
@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <jansson.h>
-
 #include "base/memory.h"
+#include "base/utf8.h"
+#include "proxy/upstream.h"
 
 const char *status_health_name(enum health health)
 {
@@ -56,8 +56,8 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
 {
     const struct pool *rules = &pool->pool;
     const struct proxy *proxy = pool->proxy;
-    const struct client *client;
-    *figures = (struct status_figures){.clients = pool->clients};
+    const struct server *server;
+    *figures = (struct status_figures){.clients = pool->clients, .ceiling = (int)pool->ceiling};
     snprintf(figures->name, sizeof(figures->name), "%s", pool->name);
     figures->in_use = rules->counts[BACKEND_BUSY] + rules->counts[BACKEND_CLEANING];
     figures->available = rules->counts[BACKEND_IDLE] + rules->counts[BACKEND_CHECKING];
@@ -69,8 +69,9 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
     figures->waiting = rules->waiting;
     if (!TAILQ_EMPTY(&rules->waiters))
         figures->longest_wait = seconds_since(proxy, TAILQ_FIRST(&rules->waiters)->since_us);
-    TAILQ_FOREACH (client, &proxy->clients, link) {
-        if (client->pool != pool || !client->server)
+    TAILQ_FOREACH (server, &proxy->servers, link) {
+        const struct client *client = server->client;
+        if (!client || client->pool != pool)
             continue;
         double held = seconds_since(proxy, client->linked_us);
         if (held > figures->longest_hold)
@@ -102,6 +103,8 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
         total->pinned += each.pinned;
         total->closing += each.closing;
         total->clients += each.clients;
+        if (each.ceiling > 0 && (total->ceiling == 0 || each.ceiling < total->ceiling))
+            total->ceiling = each.ceiling;
         if (each.longest_wait > total->longest_wait)
             total->longest_wait = each.longest_wait;
         if (each.longest_hold > total->longest_hold)
@@ -112,16 +115,35 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
     total->total_possible = proxy->budget.total;
 }
 
-static json_t *figures_json(const struct status_figures *figures)
+json_t *status_figures_json(const struct status_figures *figures)
 {
-    return json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:s}",
-                     "name", figures->name, "in_use", figures->in_use, "available",
-                     figures->available, "overflow", figures->overflow, "total_possible",
-                     figures->total_possible, "reserved", figures->reserved, "is_healthy",
-                     figures->is_healthy, "waiting", figures->waiting, "longest_wait",
-                     figures->longest_wait, "longest_hold", figures->longest_hold, "pinned",
-                     figures->pinned, "closing", figures->closing, "clients", figures->clients,
-                     "state", status_health_name(figures->health));
+    char *name = utf8_clean(figures->name, sizeof(figures->name));
+    json_t *root = json_pack(
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:i, s:s}", "name", name,
+        "in_use", figures->in_use, "available", figures->available, "overflow", figures->overflow,
+        "total_possible", figures->total_possible, "reserved", figures->reserved, "is_healthy",
+        figures->is_healthy, "waiting", figures->waiting, "longest_wait", figures->longest_wait,
+        "longest_hold", figures->longest_hold, "pinned", figures->pinned, "closing",
+        figures->closing, "clients", figures->clients, "ceiling", figures->ceiling, "state",
+        status_health_name(figures->health));
+    free(name);
+    return root;
+}
+
+/* What is known of each upstream; no address, for this may be read by anybody who reaches the port. */
+static json_t *upstreams_json(const struct proxy *proxy)
+{
+    const struct upstream *upstream;
+    json_t *all = json_array();
+    for (upstream = proxy->upstreams; upstream; upstream = upstream->next) {
+        char *section = utf8_clean(upstream->section, SIZE_MAX);
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i}", "database", section, "kind",
+                                             upstream_kind_name(upstream->kind), "open",
+                                             upstream_open(proxy, upstream), "ceiling",
+                                             upstream->ceiling));
+        free(section);
+    }
+    return all;
 }
 
 char *status_json(const struct proxy *proxy)
@@ -130,13 +152,15 @@ char *status_json(const struct proxy *proxy)
     json_t *pools = json_array();
     for (size_t i = 0; i < proxy->pool_count; i++) {
         status_of_pool(proxy->pools[i], &figures);
-        json_array_append_new(pools, figures_json(&figures));
+        json_array_append_new(pools, status_figures_json(&figures));
     }
     status_total(proxy, &figures);
-    json_t *root = json_pack("{s:s, s:s, s:f, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
-                             status_health_name(figures.health), "uptime_seconds",
-                             (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S,
-                             "pools", pools, "total", figures_json(&figures));
+    json_t *root =
+        json_pack("{s:s, s:s, s:f, s:i, s:o, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
+                  status_health_name(figures.health), "uptime_seconds",
+                  (double)(clock_wall_us() - proxy->started_wall_us) / (double)CLOCK_S, "open",
+                  budget_open(&proxy->budget), "upstreams", upstreams_json(proxy), "pools", pools,
+                  "total", status_figures_json(&figures));
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <jansson.h>
+
 #include "proxy/proxy.h"
 
 enum health { HEALTH_HEALTHY, HEALTH_HIGH_LOAD, HEALTH_EXHAUSTED, HEALTH_DOWN };
@@ -26,6 +28,7 @@ struct status_figures {
     int pinned;
     int closing;
     int clients;
+    int ceiling; /* our connections when the upstream last said "full"; 0 never, or it grants more now */
     enum health health;
 };
 
@@ -37,6 +40,8 @@ void status_total(const struct proxy *proxy, struct status_figures *figures);
 enum health status_health(int in_use, int total_possible, int waiting, int living,
                           bool login_failed);
 const char *status_health_name(enum health health);
+/* One set of figures as a JSON object, with the contract's names. */
+json_t *status_figures_json(const struct status_figures *figures);
 /* The whole as JSON or as a text for people; free() it. */
 char *status_json(const struct proxy *proxy);
 char *status_text(const struct proxy *proxy);

@@ -1,239 +1,221 @@
 /*
  * status.c - `pgreserve status`: see status.h.
  *
- * By default it asks the HTTP listener that the configuration names, so that it needs no password; --url may point
- * to another one or to an admin console (postgresql://), where SHOW STATUS gives the same figures.
+ * daemon.c asks, draw.c draws, screen.c keeps the terminal; here are the arguments, the choice of doors and the exit
+ * status, which scripts and health checks go by.
  */
 #include "cli/status.h"
 
+#include <langinfo.h>
+#include <locale.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include <event2/buffer.h>
-#include <event2/event.h>
-#include <event2/http.h>
-#include <jansson.h>
-#include <libpq-fe.h>
-
-#include "base/memory.h"
+#include "cli/daemon.h"
+#include "cli/draw.h"
+#include "cli/screen.h"
 #include "config/config.h"
 
-#define UNREACHABLE 3
+#define UNREACHABLE   3
+#define WATCH_DEFAULT 2.0
+#define WATCH_MOST    86400.0
+#define WATCH_LEAST   0.05
+#define WHY_BYTES     2048
 
-struct request {
-    struct event_base *base;
-    char *body;
-    int code;
+struct arguments {
+    bool as_json;
+    bool is_ascii;
+    double watch; /* seconds between two drawings; 0: once */
+    const char *url;
+    const char *file;
 };
 
-static void on_answer(struct evhttp_request *answer, void *arg)
+static bool take_watch(struct arguments *arguments, const char *text)
 {
-    struct request *request = arg;
-    if (answer) {
-        struct evbuffer *input = evhttp_request_get_input_buffer(answer);
-        size_t length = evbuffer_get_length(input);
-        request->code = evhttp_request_get_response_code(answer);
-        request->body = memory_alloc(length + 1);
-        evbuffer_remove(input, request->body, length);
-    }
-    event_base_loopbreak(request->base);
+    char *rest;
+    arguments->watch = strtod(text, &rest);
+    if (rest != text && (*rest == '\0' || strcmp(rest, "s") == 0) &&
+        arguments->watch >= WATCH_LEAST && arguments->watch <= WATCH_MOST)
+        return true;
+    fprintf(stderr, "pgreserve: --watch takes seconds from %g to %g, not \"%s\"\n", WATCH_LEAST,
+            WATCH_MOST, text);
+    return false;
 }
 
-static json_t *ask_http(const char *host, int port)
+static bool take_arguments(struct arguments *arguments, int argc, char **argv)
 {
-    struct request request = {.base = event_base_new()};
-    struct evhttp_connection *connection =
-        evhttp_connection_base_new(request.base, NULL, host, (unsigned short)port);
-    struct evhttp_request *question = evhttp_request_new(on_answer, &request);
-    evhttp_connection_set_timeout(connection, 5);
-    evhttp_add_header(evhttp_request_get_output_headers(question), "Host", host);
-    evhttp_add_header(evhttp_request_get_output_headers(question), "Connection", "close");
-    if (evhttp_make_request(connection, question, EVHTTP_REQ_GET, "/status.json") == 0)
-        event_base_dispatch(request.base);
-    json_t *status = request.code == 200 ? json_loads(request.body, 0, NULL) : NULL;
-    evhttp_connection_free(connection);
-    event_base_free(request.base);
-    free(request.body);
-    return status;
-}
-
-/* One value of SHOW STATUS as JSON of its column's type. */
-static json_t *value_of(const PGresult *result, int row, int column)
-{
-    const char *text = PQgetvalue(result, row, column);
-    switch (PQftype(result, column)) {
-    case 23:
-        return json_integer(atoi(text));
-    case 701:
-        return json_real(atof(text));
-    case 16:
-        return json_boolean(text[0] == 't');
-    default:
-        return json_string(text);
-    }
-}
-
-static json_t *ask_console(const char *url)
-{
-    const char *const keywords[] = {"dbname", "fallback_application_name", "connect_timeout", NULL};
-    const char *const values[] = {url, "pgreserve status", "5", NULL};
-    PGconn *conn = PQconnectdbParams(keywords, values, 1);
-    PGresult *result = PQstatus(conn) == CONNECTION_OK ? PQexec(conn, "SHOW STATUS") : NULL;
-    json_t *root = NULL;
-    if (result && PQresultStatus(result) == PGRES_TUPLES_OK) {
-        json_t *pools = json_array();
-        root = json_pack("{s:o}", "pools", pools);
-        for (int i = 0; i < PQntuples(result); i++) {
-            json_t *figures = json_object();
-            for (int j = 0; j < PQnfields(result); j++)
-                json_object_set_new(figures, j == 0 ? "name" : PQfname(result, j),
-                                    value_of(result, i, j));
-            if (i + 1 < PQntuples(result)) {
-                json_array_append_new(pools, figures);
-            } else {
-                json_object_set(root, "state", json_object_get(figures, "state"));
-                json_object_set_new(root, "total", figures);
-            }
+    for (int i = 0; i < argc; i++) {
+        const char *word = argv[i];
+        bool has_next = i + 1 < argc;
+        if (strcmp(word, "--json") == 0)
+            arguments->as_json = true;
+        else if (strcmp(word, "--ascii") == 0)
+            arguments->is_ascii = true;
+        else if (strcmp(word, "--watch") == 0)
+            arguments->watch = WATCH_DEFAULT;
+        else if (strncmp(word, "--watch=", 8) == 0) {
+            if (!take_watch(arguments, word + 8))
+                return false;
+        } else if (strcmp(word, "--url") == 0 && has_next)
+            arguments->url = argv[++i];
+        else if (strncmp(word, "--url=", 6) == 0)
+            arguments->url = word + 6;
+        else if (strcmp(word, "-c") == 0 && has_next)
+            arguments->file = argv[++i];
+        else {
+            fprintf(stderr, "pgreserve: status does not know %s\n", word);
+            return false;
         }
-    } else {
-        fprintf(stderr, "pgreserve: %s", PQerrorMessage(conn));
     }
-    PQclear(result);
-    PQfinish(conn);
-    return root;
+    return true;
 }
 
-static void print_figures(const json_t *figures)
+/* Where to ask; false after saying why there is nowhere. */
+static bool find_doors(struct daemon_doors *doors, const struct arguments *arguments)
 {
-    static const char *const keys[] = {"in_use",         "available", "overflow",
-                                       "total_possible", "reserved",  "waiting",
-                                       "pinned",         "closing",   "clients"};
-    printf("%-14s %-10s", json_string_value(json_object_get(figures, "name")),
-           json_string_value(json_object_get(figures, "state")));
-    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-        printf(" %s=%lld", keys[i],
-               (long long)json_integer_value(json_object_get(figures, keys[i])));
-    printf(" longest_wait=%.1fs longest_hold=%.1fs is_healthy=%s\n",
-           json_number_value(json_object_get(figures, "longest_wait")),
-           json_number_value(json_object_get(figures, "longest_hold")),
-           json_is_true(json_object_get(figures, "is_healthy")) ? "true" : "false");
+    struct config_errors errors = {0};
+    char why[WHY_BYTES];
+    if (arguments->url) {
+        if (daemon_doors_from_url(doors, arguments->url, why, sizeof(why)))
+            return true;
+        fprintf(stderr, "pgreserve: %s", why);
+        return false;
+    }
+    struct config *config = config_load(arguments->file, &errors);
+    if (config)
+        daemon_doors_of(doors, config);
+    else if (!arguments->file)
+        daemon_doors_shipped(doors);
+    for (size_t i = 0; i < errors.count && arguments->file; i++)
+        fprintf(stderr, "%s\n", errors.items[i]);
+    if (config && doors->count == 0)
+        fprintf(stderr, "pgreserve: the configuration has neither [admin] http nor [admin] listen: "
+                        "say --url\n");
+    config_errors_free(&errors);
+    config_free(config);
+    return doors->count > 0;
 }
 
-static void print_status(const json_t *status, bool as_json)
+static struct draw_style choose_style(const struct arguments *arguments)
 {
-    size_t i;
-    json_t *pool;
-    if (as_json) {
-        char *text = json_dumps(status, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-        puts(text ? text : "{}");
-        free(text);
-        return;
-    }
-    json_array_foreach(json_object_get(status, "pools"), i, pool) print_figures(pool);
-    print_figures(json_object_get(status, "total"));
+    const char *no_colour = getenv("NO_COLOR");
+    const char *terminal = getenv("TERM");
+    setlocale(LC_CTYPE, "");
+    bool is_plain = (no_colour && *no_colour) || !terminal || strcmp(terminal, "dumb") == 0;
+    return (struct draw_style){
+        .is_ascii = arguments->is_ascii || strcmp(nl_langinfo(CODESET), "UTF-8") != 0,
+        .has_colour = isatty(STDOUT_FILENO) && !is_plain,
+    };
 }
 
 static int exit_status(const json_t *status)
 {
+    static const struct {
+        const char *state;
+        int status;
+    } states[] = {{"healthy", 0}, {"high_load", 1}};
     const char *state = json_string_value(json_object_get(status, "state"));
-    if (!state || strcmp(state, "exhausted") == 0 || strcmp(state, "down") == 0)
-        return 2;
-    return strcmp(state, "high_load") == 0 ? 1 : 0;
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        if (state && strcmp(state, states[i].state) == 0)
+            return states[i].status;
+    }
+    return 2;
 }
 
-struct target {
-    const char *url; /* postgresql://, or NULL */
-    char *host;
-    int port;
-};
-
-static bool find_target(struct target *target, const char *url, const char *file)
+static char *as_text(const json_t *status, const struct arguments *arguments,
+                     const struct draw_style *style)
 {
-    if (url && strncmp(url, "http://", 7) != 0) {
-        target->url = url;
-        return true;
-    }
-    if (url) {
-        struct evhttp_uri *uri = evhttp_uri_parse(url);
-        const char *host = uri ? evhttp_uri_get_host(uri) : NULL;
-        if (host) {
-            target->host = memory_strdup(host);
-            target->port = evhttp_uri_get_port(uri) > 0 ? evhttp_uri_get_port(uri) : 80;
-        }
-        if (uri)
-            evhttp_uri_free(uri);
-        return target->host != NULL;
-    }
-    struct config_errors errors = {0};
-    struct config *config = config_load(file, &errors);
-    if (config && config->admin_http.count > 0) {
-        const char *host = config->admin_http.items[0].host;
-        bool is_any = !host || strcmp(host, "*") == 0 || strcmp(host, "0.0.0.0") == 0;
-        target->host = memory_strdup(is_any ? "127.0.0.1" : host);
-        target->port = config->admin_http.items[0].port;
-    } else if (!config && !file) {
-        target->host = memory_strdup("127.0.0.1"); /* the shipped address, whatever else is unset */
-        target->port = 6435;
-    }
-    for (size_t i = 0; i < errors.count && file; i++)
-        fprintf(stderr, "%s\n", errors.items[i]);
-    config_errors_free(&errors);
-    config_free(config);
-    return target->host != NULL;
+    if (!arguments->as_json)
+        return draw_status(status, style);
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    json_dumpf(status, out, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    fputc('\n', out);
+    fclose(out);
+    return text;
 }
 
-static int ask_once(const struct target *target, bool as_json)
+static int show_once(const struct daemon_doors *doors, const struct arguments *arguments,
+                     const struct draw_style *style)
 {
-    json_t *status = target->url ? ask_console(target->url) : ask_http(target->host, target->port);
+    char why[WHY_BYTES];
+    json_t *status = daemon_ask(doors, why, sizeof(why));
     if (!status) {
-        fprintf(stderr, "pgreserve: the daemon cannot be reached%s%s\n", target->host ? " at " : "",
-                target->host ? target->host : "");
+        fprintf(stderr, "pgreserve: the daemon cannot be reached\n%s", why);
         return UNREACHABLE;
     }
-    print_status(status, as_json);
-    fflush(stdout);
+    char *text = as_text(status, arguments, style);
+    fputs(text, stdout);
+    free(text);
     int result = exit_status(status);
     json_decref(status);
+    return fflush(stdout) == 0 ? result : UNREACHABLE;
+}
+
+/* One drawing of the watch: the tree, the history, and what to press. */
+static int draw_frame(const struct daemon_doors *doors, const struct arguments *arguments,
+                      const struct draw_style *style, struct draw_history *history,
+                      bool is_terminal)
+{
+    char why[WHY_BYTES];
+    char *frame = NULL;
+    size_t bytes = 0;
+    json_t *status = daemon_ask(doors, why, sizeof(why));
+    int result = status ? exit_status(status) : UNREACHABLE;
+    FILE *out = open_memstream(&frame, &bytes);
+    if (status) {
+        char *tree = as_text(status, arguments, style);
+        draw_history_add(history, status);
+        fputs(tree, out);
+        free(tree);
+    } else {
+        fprintf(out, "pgreserve: the daemon cannot be reached\n%s", why);
+    }
+    if (!arguments->as_json) {
+        char *charts = draw_history(history, arguments->watch, style);
+        fprintf(out, "%s%s\n", charts, is_terminal ? "Ctrl-C ends the watch" : "");
+        free(charts);
+    }
+    fclose(out);
+    screen_draw(frame);
+    free(frame);
+    json_decref(status);
+    return result;
+}
+
+static int watch(const struct daemon_doors *doors, const struct arguments *arguments,
+                 const struct draw_style *style)
+{
+    struct draw_history history = {0};
+    const char *terminal = getenv("TERM");
+    bool is_terminal =
+        isatty(STDOUT_FILENO) && terminal && strcmp(terminal, "dumb") != 0 && !arguments->as_json;
+    int result;
+    screen_open(is_terminal);
+    do {
+        result = draw_frame(doors, arguments, style, &history, is_terminal);
+    } while (!ferror(stdout) && screen_wait(arguments->watch));
+    screen_close();
     return result;
 }
 
 int status_command(int argc, char **argv)
 {
-    bool as_json = false;
-    double watch = 0;
-    const char *url = NULL;
-    const char *file = NULL;
-    for (int i = 0; i < argc; i++) {
-        if (strcmp(argv[i], "--json") == 0)
-            as_json = true;
-        else if (strcmp(argv[i], "--watch") == 0)
-            watch = 2;
-        else if (strncmp(argv[i], "--watch=", 8) == 0)
-            watch = atof(argv[i] + 8);
-        else if (strcmp(argv[i], "--url") == 0 && i + 1 < argc)
-            url = argv[++i];
-        else if (strncmp(argv[i], "--url=", 6) == 0)
-            url = argv[i] + 6;
-        else if (strcmp(argv[i], "-c") == 0 && i + 1 < argc)
-            file = argv[++i];
-        else {
-            fprintf(stderr, "pgreserve: status does not know %s\n", argv[i]);
-            return UNREACHABLE;
-        }
-    }
-    struct target target = {0};
-    if (!find_target(&target, url, file)) {
-        fprintf(stderr, "pgreserve: no HTTP listener is configured; say --url\n");
+    struct arguments arguments = {0};
+    struct daemon_doors doors = {0};
+    if (!take_arguments(&arguments, argc, argv))
         return UNREACHABLE;
+    int result = UNREACHABLE;
+    if (find_doors(&doors, &arguments)) {
+        struct draw_style style = choose_style(&arguments);
+        result = arguments.watch > 0 ? watch(&doors, &arguments, &style)
+                                     : show_once(&doors, &arguments, &style);
     }
-    int result = ask_once(&target, as_json);
-    while (watch > 0) {
-        usleep((useconds_t)(watch * 1e6));
-        result = ask_once(&target, as_json);
-    }
-    free(target.host);
+    daemon_doors_free(&doors);
     return result;
 }

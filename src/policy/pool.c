@@ -138,6 +138,7 @@ static int64_t recycle_time(struct pool *pool, int64_t now_us)
 void pool_backend_ready(struct pool_backend *backend, int64_t now_us)
 {
     backend->lane->failures = 0;
+    backend->lane->tries_singly = false;
     backend->lane->retry_us = 0;
     backend->alive_us = now_us;
     backend->used_us = now_us;
@@ -213,6 +214,8 @@ static const char *reason_to_replace(const struct pool_backend *backend, int64_t
         return "recycle";
     if (budget_has_too_many(pool->budget, pool->budget_index))
         return "pool or cap is smaller now";
+    if (backend->lane->gives_up && backend->lane->counts[BACKEND_CLOSING] == 0)
+        return backend->lane->gives_up;
     return NULL;
 }
 
@@ -335,10 +338,38 @@ void pool_lane_hold_off(struct pool_lane *lane, int64_t until_us)
         lane->retry_us = until_us;
 }
 
+void pool_lane_yield(struct pool_lane *lane, int64_t until_us)
+{
+    lane->yield_us = until_us;
+}
+
+void pool_lane_try_singly(struct pool_lane *lane)
+{
+    lane->tries_singly = true;
+}
+
+void pool_lane_give_up(struct pool_lane *lane, const char *reason)
+{
+    lane->gives_up = reason;
+}
+
+void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us)
+{
+    if (lane->retry_us > now_us)
+        lane->retry_us = now_us;
+}
+
+/* As many logins as may be on their way are. */
+static bool is_busy_logging_in(const struct pool_lane *lane)
+{
+    return lane->pool->counts[BACKEND_CONNECTING] >= lane->pool->settings.login_burst ||
+           (lane->tries_singly && lane->counts[BACKEND_CONNECTING] > 0);
+}
+
 static bool may_try_login(const struct pool_lane *lane, int64_t now_us)
 {
     const struct pool *pool = lane->pool;
-    if (pool->is_stopping || pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
+    if (pool->is_stopping || lane->yield_us > now_us || is_busy_logging_in(lane))
         return false;
     if (lane->retry_us <= now_us)
         return true;
@@ -416,7 +447,7 @@ static bool refill(struct pool *pool, int64_t now_us, struct pool_action *action
 {
     struct pool_lane *lane = pool->primary;
     if (!pool->settings.prefill || !lane || pool->is_stopping || is_emptying(lane) ||
-        lane->retry_us > now_us || pool->counts[BACKEND_CONNECTING] >= pool->settings.login_burst)
+        lane->retry_us > now_us || lane->yield_us > now_us || is_busy_logging_in(lane))
         return false;
     int open = pool_open(pool);
     if (open >= pool->settings.size) {

@@ -66,6 +66,9 @@ struct pool_lane {
     int failures;              /* logins failed in a row */
     int64_t failed_us;         /* when the last one did */
     int64_t retry_us;          /* no login before this time unless someone waits */
+    int64_t yield_us;          /* no login at all before this time: another pool goes first */
+    bool tries_singly;         /* the upstream was full: one login at a time until one succeeds */
+    const char *gives_up;      /* why its next free backend is closed; NULL: it is not */
     bool is_paused;            /* grants nothing */
     bool is_emptying;          /* closes what is free, opens nothing */
 };
@@ -162,6 +165,15 @@ void pool_lane_dispose(struct pool_lane *lane);
 void pool_lane_suspect(struct pool_lane *lane, int64_t now_us);
 /* No login before that time, unless somebody waits: its database must be left alone. */
 void pool_lane_hold_off(struct pool_lane *lane, int64_t until_us);
+/* No login before `until_us`, whoever waits: the upstream is full, and a reserved pool goes first (contract 12). */
+void pool_lane_yield(struct pool_lane *lane, int64_t until_us);
+/* A login was refused because the upstream is full: until one succeeds, only one is tried at a time.  Several at once would
+ * take the last place from each other: a pooler counts those that it is about to refuse. */
+void pool_lane_try_singly(struct pool_lane *lane);
+/* Its next backend that is free is closed for this reason; one at a time.  NULL: none. */
+void pool_lane_give_up(struct pool_lane *lane, const char *reason);
+/* A place may be free: forgets how long the last failed login bade it wait. */
+void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us);
 /* Backends that serve or may serve a client. */
 int pool_lane_living(const struct pool_lane *lane);
 /* True when waiters of the lane can only be failed: nothing lives and nothing is on its way. */

@@ -14,11 +14,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "config/password.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 #define AUTH_OK            0
@@ -83,6 +83,9 @@ static void send_ready(struct client *client)
     build_ready(&message, 'I');
     send_buffer(client, &message);
     client->answered_us = client->proxy->now_us;
+    log_client(
+        LOG_LEVEL_DEBUG, client, "client login",
+        LOG_FIELD_TEXT("tls", client->stream.ssl ? SSL_get_version(client->stream.ssl) : NULL));
 }
 
 /* As the last login to the upstream reported them, but for what the client's own settings changed. */
@@ -370,7 +373,6 @@ static void refuse_password(struct client *client)
 {
     char *text =
         memory_printf("password authentication failed for user \"%s\"", client->startup.user);
-    log_info("login refused: wrong user or password user=%s", client->startup.user);
     client_fatal(client, SQLSTATE_INVALID_PASSWORD, text, NULL, NULL);
     free(text);
 }

@@ -12,9 +12,9 @@
 
 #include <openssl/crypto.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 struct cancel_job {
@@ -35,7 +35,8 @@ static void cancel_returned(void *arg)
     struct cancel_job *job = arg;
     job->server->proxy->now_us = clock_now_us();
     if (!job->ok)
-        log_warning("cancel could not be sent pid=%d: %s", job->server->pid, job->error);
+        log_server(LOG_LEVEL_WARNING, job->server, "cancel could not be sent",
+                   LOG_FIELD_KIND("reason", job->error));
     server_cancel_done(job->server);
     free(job);
 }

@@ -16,10 +16,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 #define BACKLOG_MAX     65536u
@@ -105,6 +105,11 @@ static void bury_client(void *object)
 static void client_gone(struct client *client)
 {
     struct proxy *proxy = client->proxy;
+    if (client->startup.user)
+        log_client(
+            LOG_LEVEL_DEBUG, client, "client left",
+            LOG_FIELD_SECONDS("connected", (double)(clock_wall_us() - client->connected_wall_us) /
+                                               (double)CLOCK_S));
     cancel_key_forget(client);
     if (client->console && proxy->console_free)
         proxy->console_free(client);
@@ -193,11 +198,19 @@ static void send_error(struct client *client, char type, const struct error_fiel
     buffer_free(&message);
 }
 
+static bool is_let_in(const struct client *client)
+{
+    return client->state != CLIENT_STARTUP && client->state != CLIENT_AUTHENTICATING &&
+           client->state != CLIENT_LOGIN;
+}
+
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint)
 {
     if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
         return;
+    log_client(LOG_LEVEL_INFO, client, is_let_in(client) ? "client ended" : "login refused",
+               LOG_FIELD_KIND("sqlstate", sqlstate), LOG_FIELD_TEXT("reason", message));
     if (!client->stream.is_shaking_hands)
         send_error(client, 'E', &(struct error_fields){"FATAL", sqlstate, message, detail, hint});
     client->is_lingering = true;
@@ -251,6 +264,7 @@ bool client_acquire(struct client *client)
     client->has_own_unnamed = false;
     server->client = client;
     server->request_us = proxy->now_us;
+    events_checkout(server, 0);
     if (client->state != CLIENT_LOGIN) {
         client_set_state(client, CLIENT_LINKED);
         settle_link(client, server);
@@ -284,6 +298,7 @@ void client_granted(struct client *client, struct server *server)
     client->was_warned = false;
     client->provided = 0;
     client->has_own_unnamed = false;
+    events_checkout(server, client->linked_us - client->waiter.since_us);
     if (client->state == CLIENT_LOGIN) {
         auth_granted(client, server);
         return;
@@ -370,6 +385,11 @@ void client_wait_timed_out(struct client *client)
         pool->name, settings->size, settings->max_overflow,
         (double)settings->timeout_us / (double)CLOCK_S);
     char *detail = describe_holders(pool, pool->pool.waiting + 1);
+    log_client(
+        LOG_LEVEL_WARNING, client, "wait timed out", LOG_FIELD_KIND("reason", pool->name),
+        LOG_FIELD_SECONDS("waited", events_seconds_since(client->proxy, client->waiter.since_us)),
+        LOG_FIELD_NUMBER("in_use", connections_in_use(pool)),
+        LOG_FIELD_NUMBER("still_waiting", pool->pool.waiting), LOG_FIELD_TEXT("holder", detail));
     stats_wait_timed_out(client);
     if (is_fatal_here(client))
         client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);

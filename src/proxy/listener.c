@@ -121,8 +121,16 @@ static bool add_listener(struct proxy *proxy, struct proxy_pool *pool, int fd, c
     event_assign(&listener->event, proxy->base, fd, EV_READ | EV_PERSIST, on_accept, listener);
     event_add(&listener->event, NULL);
     TAILQ_INSERT_TAIL(&proxy->listeners, listener, link);
-    log_info("listening on %s for %s", text, pool ? pool->name : "admin");
+    log_event(LOG_LEVEL_INFO, "listening", LOG_FIELD_TEXT("address", text),
+              LOG_FIELD_TEXT("pool", pool ? pool->name : "admin"));
     return true;
+}
+
+static void cannot_listen(const struct config_address *at, const char *why)
+{
+    log_event(LOG_LEVEL_ERROR, "cannot listen",
+              LOG_FIELD_KIND("address", at->is_unix ? at->path : at->host),
+              LOG_FIELD_NUMBER("port", at->port), LOG_FIELD_KIND("reason", why));
 }
 
 static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct config_address *at)
@@ -135,7 +143,7 @@ static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct 
     snprintf(port, sizeof(port), "%u", at->port);
     int error = getaddrinfo(host, port, &hints, &found);
     if (error != 0) {
-        log_error("cannot listen on %s:%u: %s", at->host, at->port, gai_strerror(error));
+        cannot_listen(at, gai_strerror(error));
         return false;
     }
     for (struct addrinfo *each = found; each; each = each->ai_next) {
@@ -147,7 +155,7 @@ static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct 
         if (each->ai_family == AF_INET6)
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
         if (bind(fd, each->ai_addr, each->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
-            log_error("cannot listen on %s:%u: %s", at->host, at->port, strerror(errno));
+            cannot_listen(at, strerror(errno));
             close(fd);
             continue;
         }
@@ -175,7 +183,7 @@ static bool open_unix(struct proxy *proxy, struct proxy_pool *pool, const struct
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char *path = memory_printf("%s/.s.PGSQL.%u", at->path, at->port);
     if (strlen(path) >= sizeof(address.sun_path)) {
-        log_error("cannot listen on %s: the path is too long", path);
+        cannot_listen(at, "the path is too long");
         free(path);
         return false;
     }
@@ -185,7 +193,7 @@ static bool open_unix(struct proxy *proxy, struct proxy_pool *pool, const struct
         unlink(path);
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
         chmod(path, 0777) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
-        log_error("cannot listen on %s: %s", path, strerror(errno));
+        cannot_listen(at, strerror(errno));
         if (fd >= 0)
             close(fd);
         free(path);

@@ -99,6 +99,7 @@ static void queue_parse(struct server *server, const char *name, const void *bod
     build_text(&message, name);
     buffer_append(&message, body, length);
     build_end(&message, mark);
+    stats_server_parse(server);
     stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
     buffer_free(&message);
 }

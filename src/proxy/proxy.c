@@ -6,6 +6,7 @@
  * becomes 20 ms while somebody waits.
  */
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -98,6 +99,8 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
 static void lane_free(struct proxy *proxy, struct lane *lane)
 {
     HASH_DEL(proxy->lanes, lane);
+    if (lane->pool->starved_lane == lane)
+        lane->pool->starved_by = REFUSAL_OTHER;
     stats_lane_gone(lane);
     pool_lane_remove(&lane->lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
@@ -172,6 +175,8 @@ static void perform(const struct pool_action *action)
 void proxy_run_pool(struct proxy_pool *pool)
 {
     struct pool_action action;
+    if (pool->proxy->probe_held && pool->pool.waiting > 0)
+        probe_release(pool->proxy);
     pool->runs_again = true;
     if (pool->is_running)
         return;
@@ -284,6 +289,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
         auth_sweep(client);
         client_sweep(client);
     }
+    upstream_settle(proxy);
+    probe_release(proxy);
     proxy_run_pools(proxy);
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
@@ -319,7 +326,9 @@ void proxy_stop(struct proxy *proxy, bool at_once)
         return;
     if (proxy->state == PROXY_STOPPING)
         at_once = true;
-    log_info(at_once ? "stopping at once" : "stopping: transactions may finish");
+    log_event(LOG_LEVEL_INFO, "stopping",
+              LOG_FIELD_TEXT("how", at_once ? "at once" : "transactions may finish"),
+              LOG_FIELD_NUMBER("clients", proxy->client_count));
     proxy->now_us = clock_now_us();
     proxy->state = at_once ? PROXY_STOPPED : PROXY_STOPPING;
     proxy->stop_us = proxy->now_us + (at_once ? 0 : proxy->config->shutdown_timeout_us);
@@ -413,13 +422,14 @@ static bool load_files(struct proxy *proxy)
     if (proxy->config->users_file)
         proxy->users = users_load(proxy->config->users_file, &errors);
     for (size_t i = 0; i < errors.count; i++)
-        log_error("%s", errors.items[i]);
+        log_event(LOG_LEVEL_ERROR, "bad configuration", LOG_FIELD_KIND("reason", errors.items[i]));
     bool ok = errors.count == 0 && (!proxy->config->users_file || proxy->users);
     config_errors_free(&errors);
     if (proxy->config->tls_client_mode != TLS_CLIENT_DISABLE) {
         proxy->tls = tls_context_new(proxy->config, reason, sizeof(reason));
         if (!proxy->tls) {
-            log_error("TLS for clients: %s", reason);
+            log_event(LOG_LEVEL_ERROR, "bad configuration", LOG_FIELD_TEXT("of", "TLS for clients"),
+                      LOG_FIELD_KIND("reason", reason));
             ok = false;
         }
     }
@@ -465,6 +475,7 @@ static void free_pools(struct proxy *proxy)
         free(proxy->pools[i]->name);
         free(proxy->pools[i]);
     }
+    upstream_free_all(proxy);
 }
 
 void proxy_free(struct proxy *proxy)

@@ -33,6 +33,7 @@
 #include "policy/pool.h"
 #include "policy/prepared.h"
 #include "policy/session.h"
+#include "policy/refusal.h"
 #include "proto/outstanding.h"
 #include "proto/scram.h"
 #include "proto/sql.h"
@@ -48,6 +49,8 @@ struct proxy;
 struct client;
 struct server;
 struct lane;
+struct upstream;
+struct probe;
 
 /* One [pool:NAME]. */
 struct proxy_pool {
@@ -57,8 +60,12 @@ struct proxy_pool {
     const struct config_pool *config; /* NULL once a reload has dropped the pool */
     char *name;
     int clients;
-    int pinned;      /* of these, tied to their backends */
-    int64_t ceiling; /* connections open when the upstream last said "full"; 0 never */
+    int pinned; /* of these, tied to their backends */
+    int64_t
+        ceiling; /* our connections there when the upstream last said "full"; 0 never, or it grants more now */
+    enum refusal
+        starved_by; /* a full upstream refused it what it reserved: how far "full" reaches */
+    struct lane *starved_lane; /* the lane that was refused */
     struct pool_stats stats;
     bool is_running; /* proxy_run_pool is at work, further down the stack */
     bool runs_again;
@@ -184,8 +191,7 @@ struct client {
     char *query;              /* its last one's first bytes, for leak_warning */
     const char *timeout_name; /* the timeout that cancelled its query, or NULL */
     int64_t timeout_us;
-    void *console;         /* the console's own state; freed by proxy->console_free */
-    uint32_t counted_pins; /* of its pins, those that the counters know */
+    void *console; /* the console's own state; freed by proxy->console_free */
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
     UT_hash_handle hh; /* by key_pid */
@@ -230,6 +236,8 @@ struct server {
     char application_name[64]; /* in force on it, to be shown */
     int cancels;               /* on their way */
     int pid;
+    int real_pid;        /* of the process behind a pooler, as far as asked; 0 unknown */
+    struct probe *probe; /* at the end of a login, while the upstream's kind is asked for */
     int64_t deadline_us; /* of its login, ping, cleaning; INT64_MAX none */
     int64_t connected_wall_us;
     int64_t request_us;
@@ -271,6 +279,10 @@ struct proxy {
     struct buffer
         customs; /* names of custom settings that statements have named, each with its zero */
     uint64_t last_client_id;
+    struct upstream *upstreams;
+    struct server
+        *probe_held; /* its login is complete, and waits for its turn to ask what it leads to */
+    bool someone_starved; /* at the last look: lanes may have to be told that it is over */
     struct client_list clients;
     struct server_list servers;
     struct client *clients_by_key;
@@ -432,6 +444,8 @@ void relay_server_pump(struct server *server);
 
 /* Begins a login for the lane; the place in the budget is taken at once. */
 void server_open(struct lane *lane);
+/* The upstream's kind has been asked for at the end of the login: goes on. */
+void server_login_probed(struct server *server);
 /* The login has failed with these words: backs off, fails the lane's waiters when nothing lives there. */
 void server_login_failed(struct server *server, const char *message);
 
@@ -439,8 +453,6 @@ void server_login_failed(struct server *server, const char *message);
 
 /* The callback of its stream. */
 void server_on_stream(struct stream *stream, void *arg);
-/* One line for log_pool_events. */
-void server_log_event(const struct server *server, const char *what, const char *why);
 /* Sends Terminate and waits for the server's EOF; counted until then. */
 void server_close(struct server *server, const char *reason);
 /* The stream has ended: tells the client if there is one, gives the place back. */

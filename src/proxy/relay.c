@@ -12,10 +12,10 @@
  */
 #include <string.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 #define HEADER_BYTES    5
@@ -602,7 +602,8 @@ static size_t relay_from_server(struct server *server, const uint8_t *bytes, siz
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
         if (message < 4 || message > 0x7fffffffu) {
-            log_error("upstream sent a message of type %u with length %u", type, message);
+            log_server(LOG_LEVEL_ERROR, server, "upstream sent a malformed message",
+                       LOG_FIELD_NUMBER("type", type), LOG_FIELD_NUMBER("bytes", message));
             server->stream.is_broken = true;
             return length;
         }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 struct pool_settings reload_settings(const struct config_pool *config)
 {
@@ -66,7 +67,7 @@ static bool same_upstream(const struct config_database *a, const struct config_d
 static void report_unchangeable(void *arg, const char *line)
 {
     (void)arg;
-    log_warning("reload: %s", line);
+    log_event(LOG_LEVEL_WARNING, "reload", LOG_FIELD_KIND("reason", line));
 }
 
 static void adopt_config(struct proxy *proxy, struct config *next)
@@ -78,6 +79,7 @@ static void adopt_config(struct proxy *proxy, struct config *next)
         const struct config_database *now = config_find_database(next, lane->section);
         if (!same_upstream(config_find_database(old, lane->section), now)) {
             pool_lane_dispose(&lane->lane);
+            upstream_changed(proxy, lane->section);
             if (now && now->password && now->user && same_text(now->user, lane->user)) {
                 memory_free_secret(lane->password);
                 lane->password = memory_strdup(now->password);
@@ -102,9 +104,10 @@ static bool refuse(struct config *next, struct users *users, struct config_error
                    const char *reason, char *error, size_t error_bytes)
 {
     for (size_t i = 0; i < errors->count; i++)
-        log_error("reload: %s", errors->items[i]);
+        log_event(LOG_LEVEL_ERROR, "reload", LOG_FIELD_KIND("reason", errors->items[i]));
     snprintf(error, error_bytes, "%s", errors->count > 0 ? errors->items[0] : reason);
-    log_error("the old configuration stays in force: %s", error);
+    log_event(LOG_LEVEL_ERROR, "the old configuration stays in force",
+              LOG_FIELD_KIND("reason", error));
     if (users)
         users_free(users);
     config_free(next);
@@ -149,6 +152,7 @@ bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
     config_errors_free(&errors);
     if (!proxy_adopt(proxy, next, error, error_bytes))
         return false;
-    log_info("configuration reloaded from %s", proxy->config->path);
+    log_event(LOG_LEVEL_INFO, "configuration reloaded",
+              LOG_FIELD_TEXT("file", proxy->config->path));
     return true;
 }

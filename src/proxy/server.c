@@ -14,23 +14,16 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
 #define CLEANING_TIMEOUT_US   (10 * CLOCK_S)
 #define DEAD_NETWORK_GRACE_US (30 * CLOCK_S) /* a server that cannot see us go may count on */
-
-void server_log_event(const struct server *server, const char *what, const char *why)
-{
-    if (server->proxy->config->log_pool_events)
-        log_info("%s pool=%s database=%s user=%s pid=%d%s%s", what, server->lane->pool->name,
-                 server->lane->database, server->lane->user ? server->lane->user : "", server->pid,
-                 why ? " reason=" : "", why ? why : "");
-}
 
 static void bury_server(void *object)
 {
@@ -47,6 +40,7 @@ static void server_gone(struct server *server)
         resolve_cancel(server->resolving);
     if (server->has_login_event)
         event_del(&server->login_event);
+    probe_free(server);
     if (server->is_streaming)
         stream_close(&server->stream, false);
     outstanding_free(&server->outstanding);
@@ -57,12 +51,13 @@ static void server_gone(struct server *server)
         PQfreeCancel(server->cancel);
     PQfinish(server->conn);
     server->conn = NULL;
-    server_log_event(server, "close", server->close_reason);
+    events_close(server);
     stats_server_gone(server, server->close_reason);
     pool_backend_remove(&server->backend);
     TAILQ_REMOVE(&proxy->servers, server, link);
     proxy->open_server_count--;
     proxy_bury(proxy, server, bury_server);
+    upstream_let_go(server);
     proxy_run_pools(proxy);
 }
 
@@ -147,6 +142,7 @@ static void clean_further(struct server *server)
 
 void server_release(struct server *server)
 {
+    events_checkin(server);
     if (server->cancels == 0 && !server->is_dirty) {
         give_back(server);
         return;
@@ -191,6 +187,7 @@ void server_settled(struct server *server)
 void server_abandon(struct server *server, bool in_mid_message)
 {
     server->client = NULL;
+    events_checkin(server);
     if (server->stream.is_broken || server->said_fatal || in_mid_message ||
         server->outstanding.is_confused || server->outstanding.is_copying_both ||
         server->is_spoilt) {
@@ -237,6 +234,8 @@ void server_close(struct server *server, const char *reason)
         return;
     if (!server->close_reason)
         server->close_reason = reason;
+    if (strcmp(server->close_reason, "recycle") == 0)
+        events_recycle(server);
     if (server->backend.state != BACKEND_CLOSING)
         pool_backend_move(&server->backend, BACKEND_CLOSING, server->proxy->now_us);
     if (!server->is_streaming) {
@@ -284,9 +283,10 @@ void server_lost(struct server *server)
     if (!was_expected) {
         struct lane *lane;
         struct lane *next;
-        log_warning("backend lost pool=%s pid=%d: %s", server->lane->pool->name, server->pid,
-                    server->fatal_text ? server->fatal_text
-                                       : (error ? strerror(error) : "closed by the server"));
+        log_server(LOG_LEVEL_WARNING, server, "backend lost",
+                   LOG_FIELD_KIND("reason", server->fatal_text ? server->fatal_text
+                                                               : (error ? strerror(error)
+                                                                        : "closed by the server")));
         HASH_ITER (hh, proxy->lanes, lane, next)
             pool_lane_suspect(&lane->lane, proxy->now_us);
         server->close_reason = "lost";
@@ -322,8 +322,8 @@ void server_sweep(struct server *server)
         struct lane *lane;
         struct lane *next;
         stats_count(server->lane->pool->stats.total, POOL_STAT_PING_FAILURES);
-        log_warning("ping_failed pool=%s pid=%d: no answer in %d s", server->lane->pool->name,
-                    server->pid, (int)(PING_TIMEOUT_US / CLOCK_S));
+        log_server(LOG_LEVEL_WARNING, server, "ping_failed",
+                   LOG_FIELD_SECONDS("no_answer_in", (double)PING_TIMEOUT_US / (double)CLOCK_S));
         HASH_ITER (hh, proxy->lanes, lane, next)
             pool_lane_suspect(&lane->lane, proxy->now_us);
         server_close(server, "ping_failed");
@@ -331,8 +331,8 @@ void server_sweep(struct server *server)
         break;
     }
     case BACKEND_CLEANING:
-        log_warning("backend could not be cleaned pool=%s pid=%d", server->lane->pool->name,
-                    server->pid);
+        log_server(LOG_LEVEL_WARNING, server, "backend could not be cleaned",
+                   LOG_FIELD_SECONDS("tried", (double)CLEANING_TIMEOUT_US / (double)CLOCK_S));
         server_close(server, "could not be cleaned");
         break;
     default:

@@ -10,27 +10,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/sqlstate.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
+#include "proxy/upstream.h"
 
 #define LOGIN_FAILED_GRACE_US (50 * CLOCK_MS) /* the refused backend is on its way out */
-
-static bool says_full(const char *sqlstate, const char *message)
-{
-    static const char *const words[] = {"too many clients already",    "remaining connection slots",
-                                        "too many connections",        "EMAXCONN",
-                                        "MaxClientsInSessionMode",     "max clients reached",
-                                        "no more connections allowed", NULL};
-    if (sqlstate && strcmp(sqlstate, SQLSTATE_TOO_MANY_CONNECTIONS) == 0)
-        return true;
-    for (size_t i = 0; words[i]; i++) {
-        if (strcasestr(message, words[i]))
-            return true;
-    }
-    return false;
-}
 
 /* libpq before 17 does not give the SQLSTATE of a failed login; the common ones are known by their words. */
 static const char *sqlstate_of_text(const char *message)
@@ -92,14 +78,14 @@ void server_login_failed(struct server *server, const char *message)
     if (server->resolving)
         resolve_cancel(server->resolving);
     server->resolving = NULL;
-    lane->is_full = says_full(sqlstate, words);
-    if (lane->is_full)
-        lane->pool->ceiling = budget_open(&proxy->budget) - 1;
+    enum refusal refusal = refusal_of(sqlstate, words);
+    lane->is_full = refusal != REFUSAL_OTHER;
     free(lane->error);
     lane->error = words;
     memcpy(lane->error_state, sqlstate, 6);
-    log_warning("login to upstream failed pool=%s database=%s: %s", lane->pool->name,
-                lane->database, words);
+    log_server(LOG_LEVEL_WARNING, server, "login to upstream failed",
+               LOG_FIELD_TEXT("sqlstate", sqlstate), LOG_FIELD_KIND("reason", words),
+               LOG_FIELD_SECONDS("took", events_seconds_since(proxy, server->backend.since_us)));
     stats_count(lane->pool->stats.total, POOL_STAT_LOGIN_FAILURES);
     pool_backend_login_failed(&server->backend, proxy->now_us);
     pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
@@ -109,6 +95,8 @@ void server_login_failed(struct server *server, const char *message)
     if (server->has_login_event)
         event_del(&server->login_event);
     server->has_login_event = false;
+    probe_free(server);
+    upstream_refused(server, refusal);
     fail_waiters(lane);
     proxy_run_pool(lane->pool);
 }
@@ -153,12 +141,10 @@ static void note_parameters(struct server *server)
     }
 }
 
-static void login_complete(struct server *server)
+void server_login_probed(struct server *server)
 {
     struct proxy *proxy = server->proxy;
     struct lane *lane = server->lane;
-    event_del(&server->login_event);
-    server->has_login_event = false;
     SSL *ssl = PQsslInUse(server->conn) ? PQsslStruct(server->conn, "OpenSSL") : NULL;
     if (ssl)
         SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -180,7 +166,8 @@ static void login_complete(struct server *server)
     free(lane->error);
     lane->error = NULL;
     lane->is_full = false;
-    server_log_event(server, "connect", NULL);
+    events_connect(server);
+    upstream_granted(server);
     stats_count(lane->pool->stats.total, POOL_STAT_LOGINS);
     pool_backend_ready(&server->backend, proxy->now_us);
     proxy_run_pool(lane->pool);
@@ -212,12 +199,23 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
         watch_login(server, EV_WRITE);
         break;
     case PGRES_POLLING_OK:
-        login_complete(server);
+        event_del(&server->login_event);
+        server->has_login_event = false;
+        if (!probe_start(server))
+            server_login_probed(server);
         break;
     default:
         server_login_failed(server, PQerrorMessage(server->conn));
         break;
     }
+}
+
+/* libpq would print it to stderr as it stands. */
+static void on_notice(void *arg, const PGresult *result)
+{
+    const struct server *server = arg;
+    const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    log_server(LOG_LEVEL_INFO, server, "notice from upstream", LOG_FIELD_KIND("message", text));
 }
 
 #define LOGIN_KEYWORDS_MAX 64
@@ -278,6 +276,7 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
     add_option(&options, "keepalives_count", "3");
     add_option(&options, "tcp_user_timeout", "60000");
     server->conn = PQconnectStartParams(options.keywords, options.values, 0);
+    PQsetNoticeReceiver(server->conn, on_notice, server);
     if (!server->conn || PQstatus(server->conn) == CONNECTION_BAD)
         server_login_failed(server, server->conn ? PQerrorMessage(server->conn) : "out of memory");
     else

@@ -11,11 +11,11 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/control.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 
 static void negotiate_version(struct client *client)
@@ -293,19 +293,16 @@ static void sweep_linked(struct client *client, const struct config_pool *pool, 
 
 static void warn_of_leak(struct client *client, const struct config_pool *pool)
 {
-    char address[64];
-    int port;
     int64_t held_us = client->proxy->now_us - client->linked_us;
     if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
         return;
     client->was_warned = true;
     stats_count(client->pool->stats.total, POOL_STAT_LEAK_WARNINGS);
-    client_address_text(client, address, sizeof(address), &port);
-    log_warning("connection held for %.1f s pool=%s database=%s user=%s address=%s:%d "
-                "application=%s last_query=%s",
-                (double)held_us / (double)CLOCK_S, client->pool->name, client->startup.database,
-                client->startup.user, address, port, client->application_name,
-                client->query ? client->query : "");
+    log_client(LOG_LEVEL_WARNING, client, "connection held for long",
+               LOG_FIELD_SECONDS("held", (double)held_us / (double)CLOCK_S),
+               LOG_FIELD_NUMBER("pid", client->server->pid),
+               LOG_FIELD_KIND("application", client->application_name),
+               LOG_FIELD_TEXT("last_query", client->query));
 }
 
 void auth_sweep(struct client *client)

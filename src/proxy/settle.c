@@ -86,8 +86,10 @@ void settle_forget(struct server *server)
 
 void settle_set_pins(struct client *client, uint32_t pins)
 {
-    if (client->pool)
+    if (client->pool) {
         client->pool->pinned += (pins != 0) - (client->pins != 0);
+        stats_pinned(client, pins & ~client->pins);
+    }
     client->pins = pins;
 }
 

@@ -90,14 +90,15 @@ void stats_message(const struct client *client, uint8_t type)
     }
 }
 
-/* Pins are set between messages and looked at here, so that whoever sets one need not know of counters. */
-static void count_new_pins(struct client *client)
+void stats_pinned(const struct client *client, uint32_t fresh)
 {
-    uint32_t fresh = client->pins & ~client->counted_pins;
-    for (unsigned pin = 0; fresh && pin < STATS_PINS_MAX; pin++) {
-        client->pool->stats.pins[pin < PIN_COUNT ? pin : PIN_OTHER] += fresh >> pin & 1u;
-    }
-    client->counted_pins = client->pins;
+    for (unsigned pin = 0; fresh && pin < PIN_COUNT; pin++)
+        client->pool->stats.pins[pin] += fresh >> pin & 1u;
+}
+
+void stats_server_parse(const struct server *server)
+{
+    server->lane->stats.total[STAT_SERVER_PARSES]++;
 }
 
 void stats_answered(struct client *client, char status, bool expects_more)
@@ -120,8 +121,6 @@ void stats_answered(struct client *client, char status, bool expects_more)
         if (status == 'I')
             client->transaction_us = now_us;
     }
-    if (client->pins != client->counted_pins)
-        count_new_pins(client);
 }
 
 void stats_error(const struct client *client, const char *sqlstate)

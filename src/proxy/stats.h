@@ -105,6 +105,10 @@ void stats_wait_timed_out(struct client *client);
 void stats_message(const struct client *client, uint8_t type);
 /* A ReadyForQuery of this status for the client; call before `answered_us` is set.  `expects_more`: its pipeline goes on. */
 void stats_answered(struct client *client, char status, bool expects_more);
+/* It is tied to its backend for these reasons (enum pin) now and was not before. */
+void stats_pinned(const struct client *client, uint32_t fresh);
+/* A Parse of ours has been sent. */
+void stats_server_parse(const struct server *server);
 /* An ErrorResponse of ours. */
 void stats_error(const struct client *client, const char *sqlstate);
 /* A backend is no more; its reason may be NULL. */

@@ -1,0 +1,59 @@
+/*
+ * process.c - what the system says of this process: see process.h.
+ */
+#include "base/process.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static double seconds_of(const struct timeval *time)
+{
+    return (double)time->tv_sec + (double)time->tv_usec / 1e6;
+}
+
+static void read_memory(struct process_figures *figures)
+{
+    long long total;
+    long long resident;
+    FILE *file = fopen("/proc/self/statm", "re");
+    if (!file)
+        return;
+    if (fscanf(file, "%lld %lld", &total, &resident) == 2) {
+        figures->virtual_bytes = total * sysconf(_SC_PAGESIZE);
+        figures->resident_bytes = resident * sysconf(_SC_PAGESIZE);
+    }
+    (void)fclose(file);
+}
+
+/* Linux 6.2 and later give the number as the directory's size; before that it is 0, and with 10,000 clients the
+ * walk over the entries takes milliseconds. */
+static int64_t count_descriptors(void)
+{
+    struct stat about;
+    if (stat("/proc/self/fd", &about) == 0 && about.st_size > 0)
+        return about.st_size;
+    DIR *directory = opendir("/proc/self/fd");
+    int64_t count = 0;
+    if (!directory)
+        return 0;
+    for (const struct dirent *entry = readdir(directory); entry; entry = readdir(directory))
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count - 1; /* the directory's own */
+}
+
+void process_figures_read(struct process_figures *figures)
+{
+    struct rusage usage;
+    struct rlimit limit;
+    *figures = (struct process_figures){0};
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        figures->cpu_seconds = seconds_of(&usage.ru_utime) + seconds_of(&usage.ru_stime);
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        figures->max_fds = limit.rlim_cur > (rlim_t)INT64_MAX ? INT64_MAX : (int64_t)limit.rlim_cur;
+    read_memory(figures);
+    figures->open_fds = count_descriptors();
+}

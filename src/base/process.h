@@ -1,0 +1,20 @@
+/*
+ * process.h - what the system says of this process.
+ */
+#ifndef BASE_PROCESS_H
+#define BASE_PROCESS_H
+
+#include <stdint.h>
+
+struct process_figures {
+    double cpu_seconds; /* user and system */
+    int64_t resident_bytes;
+    int64_t virtual_bytes;
+    int64_t open_fds;
+    int64_t max_fds; /* INT64_MAX: no limit */
+};
+
+/* Reads them; a figure that cannot be had (no /proc) is 0. */
+void process_figures_read(struct process_figures *figures);
+
+#endif

@@ -1,0 +1,316 @@
+"""The HTTP listener: what it answers, to whom, and what it never says.
+
+A user would lose: a health check that lies, or a door through which a stranger reads other people's queries.
+"""
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from faults import Link
+from server import PASSWORD, PASSWORD_IN_URL
+from waiting import Stopwatch, wait_until
+from wire import query
+
+DOCUMENTS = {"/": "text/html; charset=utf-8", "/live.json": "application/json", "/status": "text/plain; charset=utf-8",
+             "/status.json": "application/json", "/metrics": "text/plain; version=0.0.4; charset=utf-8",
+             "/healthz": "text/plain; charset=utf-8", "/readyz": "text/plain; charset=utf-8"}
+
+
+def ask(proxy, path, method="GET", headers=None, port=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port or proxy.ports["http"], timeout=10)
+    try:
+        connection.request(method, path, headers=headers or {})
+        answer = connection.getresponse()
+        answer.text = answer.read().decode()
+        return answer
+    finally:
+        connection.close()
+
+
+def live(proxy, path="/live.json"):
+    return json.loads(ask(proxy, path).text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+def test_get_and_head_say_the_same(proxy, path):
+    get, head = ask(proxy, path), ask(proxy, path, "HEAD")
+    for answer in (get, head):
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == DOCUMENTS[path]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert int(get.headers["Content-Length"]) == len(get.text.encode()) > 0
+    assert head.text == "" and int(head.headers["Content-Length"]) > 0
+
+
+def test_head_sends_no_body_that_the_next_answer_could_be_mistaken_for(proxy):
+    connection = http.client.HTTPConnection("127.0.0.1", proxy.ports["http"], timeout=10)
+    for method in ("HEAD", "GET", "HEAD", "GET"):
+        connection.request(method, "/healthz")
+        answer = connection.getresponse()
+        assert answer.status == 200 and answer.read() == (b"ok\n" if method == "GET" else b"")
+    connection.close()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"])
+def test_everything_but_get_and_head_is_405(proxy, method):
+    for path in ("/", "/metrics", "/nowhere"):
+        answer = ask(proxy, path, method)
+        assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD"
+
+
+def test_unknown_paths_are_404(proxy):
+    for path in ("/nowhere", "/status/", "/Status", "//", "/../etc/passwd", "/%2e%2e/", "/status.json/x"):
+        answer = ask(proxy, path)
+        assert answer.status == 404 and "/metrics" in answer.text, path
+
+
+def test_policy_lets_the_pages_own_script_and_style_run_and_no_other(proxy):
+    answer = ask(proxy, "/")
+    policy = answer.headers["Content-Security-Policy"]
+    for tag in ("script", "style"):
+        (text,) = re.findall(f"<{tag}>(.*?)</{tag}>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy and "*" not in policy
+    assert "connect-src 'self'" in policy
+
+
+def test_page_holds_no_address_of_another_host(proxy):
+    page = ask(proxy, "/").text
+    foreign = set(re.findall(r"""(?:https?:)?//[a-z0-9.-]+""", page)) - {"http://www.w3.org"}
+    assert not foreign, "an address that a browser might fetch"
+
+
+@pytest.mark.parametrize("host, status", [
+    ("127.0.0.1", 200), ("127.0.0.1:6435", 200), ("localhost", 200), ("LOCALHOST:99", 200), ("[::1]:6435", 200),
+    ("10.0.0.7:6435", 200), ("evil.example", 421), ("evil.example:6435", 421), ("127.0.0.1.evil.example", 421),
+    ("localhost.evil.example", 421), ("[::1", 421),
+])
+def test_loopback_answers_no_strangers_name(proxy, host, status):
+    """A web page that has pointed its own name at 127.0.0.1 reads nothing (DNS rebinding)."""
+    for path in ("/live.json", "/metrics", "/"):
+        assert ask(proxy, path, headers={"Host": host}).status == status
+
+
+def test_http_1_0_without_host_is_answered(proxy):
+    with socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=10) as raw:
+        raw.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        answer = b"".join(iter(lambda: raw.recv(4096), b""))
+    assert answer.startswith(b"HTTP/1.0 200") and answer.endswith(b"ok\n")
+
+
+# -- health ----------------------------------------------------------------------------------------
+
+
+def test_exhausted_is_served_and_alive(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 30})
+    (holder,) = proxy.hold()
+    with proxy.wire() as waiter:
+        waiter.send(query("SELECT 1"))
+        proxy.wait_pool(state="exhausted", waiting=1)
+        assert ask(proxy, "/healthz").status == 200
+        assert live(proxy)["state"] == "exhausted"
+        assert "exhausted" in ask(proxy, "/status").text
+        holder.close()
+        waiter.answer()
+
+
+def test_ready_says_which_pool_is_not_and_why(start_proxy, postgres):
+    with Link(postgres.port) as link:
+        link.refuse()
+        proxy = start_proxy(upstream_port=link.port, wait="listening")
+        answer = ask(proxy, "/readyz")
+        assert answer.status == 503 and "automation" in answer.text and "adhoc" in answer.text
+        assert ask(proxy, "/healthz").status == 200, "it serves, though it is not ready"
+        wait_until(lambda: live(proxy)["state"] == "down", "the failed logins to be seen")
+        (reason,) = {pool["upstream_error"] for pool in live(proxy)["pools"]}
+        assert "refused" in reason
+        link.restore()
+        proxy.wait_ready()
+        assert ask(proxy, "/readyz").text == "ready\n"
+        assert [pool["upstream_error"] for pool in live(proxy)["pools"]] == [None, None]
+
+
+def test_paused_is_not_ready(proxy):
+    proxy.admin("PAUSE automation")
+    answer = ask(proxy, "/readyz")
+    assert answer.status == 503 and "automation: paused" in answer.text and "adhoc" not in answer.text
+    assert [pool["is_paused"] for pool in live(proxy)["pools"]] == [True, False]
+    proxy.admin("RESUME automation")
+    proxy.wait_ready()
+
+
+# -- the document behind the page --------------------------------------------------------------------
+
+
+def slots_of(document, pool="automation"):
+    return next(each for each in document["pools"] if each["name"] == pool)["slots"]
+
+
+def test_live_has_the_figures_of_status(proxy):
+    proxy.wait_warm()
+    holders = proxy.hold(count=2)
+    proxy.wait_pool(in_use=len(holders))
+    status, document = proxy.status(), live(proxy)
+    timed = ("longest_hold", "longest_wait")
+    for before, after in zip(status["pools"] + [status["total"]], document["pools"] + [document["total"]]):
+        for figure, value in before.items():
+            assert figure in timed or after[figure] == value, figure
+            assert figure not in timed or after[figure] >= value
+
+
+def test_every_slot_is_somewhere_and_says_what_it_does(start_proxy):
+    proxy = start_proxy(pgreserve={"total_connections": 10}, automation={"size": 5, "max_overflow": 3})
+    proxy.wait_warm()
+    with proxy.wire() as running, proxy.wire() as pinned, proxy.wire() as open_transaction:
+        running.send(query("SELECT pg_sleep(60)"))
+        pinned.query("LISTEN x")
+        open_transaction.query("BEGIN")
+        proxy.wait_pool(in_use=3)
+        document = live(proxy)
+        expected = {"running": 1, "pinned": 1, "idle_in_transaction": 1, "idle": 2}
+        for kind, count in slots_of(document).items():
+            assert count == expected.get(kind, 0), (kind, document["pools"])
+        assert slots_of(document, "adhoc")["idle"] == 2 and document["free"] == 3
+        total = sum(sum(pool["slots"].values()) for pool in document["pools"]) + document["free"]
+        assert total == 10 == document["total"]["total_possible"]
+
+
+def test_reserved_places_that_are_not_open_are_shown_as_such(start_proxy):
+    proxy = start_proxy(adhoc={"prefill": "off"}, automation={"prefill": "off"})
+    document = live(proxy)
+    assert slots_of(document, "adhoc")["reserved"] == 2 and slots_of(document)["reserved"] == 0
+    assert document["free"] == 6
+
+
+def test_history_comes_once_and_then_in_pieces(proxy):
+    first = wait_until(lambda: (lambda d: d["history"]["latest"] >= 2 and d)(live(proxy)), "two points of history", 20)
+    latest = first["history"]["latest"]
+    assert first["history"]["first"] == 1
+    for figures in first["history"]["pools"].values():
+        assert {len(points) for points in figures.values()} == {latest}
+    news = live(proxy, f"/live.json?since={latest}")["history"]
+    assert news["first"] == latest + 1
+    for figures in news["pools"].values():
+        assert {len(points) for points in figures.values()} == {news["latest"] - latest}
+    for nonsense in ("-1", "x", "99999999999999999999999", "", "1&since=2", "%00", "1e9"):
+        assert live(proxy, f"/live.json?since={nonsense}")["history"]["latest"] >= latest
+
+
+def test_history_knows_what_happened(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 30})
+    (holder,) = proxy.hold()
+    with proxy.wire() as waiter:
+        waiter.send(query("SELECT 1"))
+        proxy.wait_pool(waiting=1)
+
+        def seen():
+            points = live(proxy)["history"]["pools"]["automation"]
+            return points["in_use"][-1:] == [1] and points["waiting"][-1:] == [1] and points["wait"][-1] > 0
+        wait_until(seen, "the wait in the history", 20)
+        holder.close()
+        waiter.answer()
+        wait_until(lambda: max(live(proxy)["history"]["pools"]["automation"]["transactions"]) > 0,
+                   "the transaction in the history", 20)
+
+
+# -- secrets -----------------------------------------------------------------------------------------
+
+
+def all_documents(proxy):
+    return "\n".join(ask(proxy, path).text for path in DOCUMENTS)
+
+
+def test_no_document_holds_a_password(proxy):
+    with proxy.wire(), proxy.wire("adhoc"):
+        text = all_documents(proxy)
+    assert PASSWORD not in text and PASSWORD_IN_URL not in text
+
+
+def test_beyond_loopback_no_query_and_no_address(start_proxy):
+    """Bound to every address: whoever comes is a stranger, even by way of 127.0.0.1."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 30})
+    proxy.stop()
+    proxy.change(admin={"http": f"*:{proxy.ports['http']}"})
+    proxy.write_config()
+    proxy.start()
+    with proxy.wire(application_name="shown") as holder, proxy.wire() as waiter:
+        holder.query("BEGIN")
+        holder.query("SELECT 'a secret of mine'")
+        waiter.send(query("SELECT 'another secret'"))
+        proxy.wait_pool(waiting=1)
+        assert live(proxy)["shows_clients"] is False
+        text = "\n".join(ask(proxy, path, headers={"Host": "db.example:6435"}).text for path in DOCUMENTS)
+        data = text.replace(ask(proxy, "/").text, "")
+        assert "secret" not in data
+        assert not re.findall(r'"addr"|"query"|client_addr', data)
+        holder.query("ROLLBACK")
+        waiter.answer()
+
+
+# -- hostile bytes -------------------------------------------------------------------------------------
+
+
+HOST = b"Host: 127.0.0.1\r\n\r\n"
+MALFORMED = {
+    "binary": b"\x00\x01\x02\x03" * 50, "no path": b"GET\r\n\r\n", "version": b"GET / HTTP/9.9\r\n\r\n",
+    "blanks": b"GET  /  HTTP/1.1\r\n\r\n", "bracket": b"GET http://[::1/ HTTP/1.1\r\nHost: x\r\n\r\n",
+    "query": b"GET /live.json?%%%=& HTTP/1.1\r\n" + HOST,
+    "long body": b"POST / HTTP/1.1\r\nContent-Length: 99999999999\r\n" + HOST,
+    "negative body": b"POST / HTTP/1.1\r\nContent-Length: -1\r\n" + HOST,
+    "chunk": b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n" + HOST + b"ffffffffffffffff\r\n",
+    "long header": b"GET / HTTP/1.1\r\nX: " + b"a" * 100000 + b"\r\n\r\n", "long line": b"A" * 200000,
+    "connect": b"CONNECT 127.0.0.1:1 HTTP/1.1\r\n\r\n", "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_malformed_requests_hurt_nobody(proxy, name):
+    bytes_sent = MALFORMED[name]
+    with socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=10) as raw:
+        try:
+            raw.sendall(bytes_sent)
+            raw.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: raw.recv(65536), b""))
+        except OSError:  # cut off, as it deserves
+            answer = b""
+    assert not answer.startswith(b"HTTP/1.1 200") or name == "query"
+    assert ask(proxy, "/healthz").text == "ok\n"
+
+
+def test_running_out_of_descriptors_is_no_busy_loop_and_no_end(start_proxy):
+    proxy = start_proxy(files_limit=100)
+    crowd = [socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=5) for _ in range(130)]
+    wait_until(lambda: "http cannot accept" in proxy.log(), "the descriptors to run out")
+    before = proxy.cpu_seconds()
+    with Stopwatch() as watch:
+        wait_until(lambda: watch.so_far > 0.5, "half a second of it")
+    assert proxy.cpu_seconds() - before < 0.25
+    for connection in crowd:
+        connection.close()
+    wait_until(lambda: ask(proxy, "/healthz").text == "ok\n", "the door to open again")
+
+
+def test_many_readers_at_once(proxy):
+    with ThreadPoolExecutor(16) as crowd:
+        answers = list(crowd.map(lambda i: ask(proxy, list(DOCUMENTS)[i % len(DOCUMENTS)]).status, range(300)))
+    assert set(answers) == {200}
+
+
+def test_a_listener_each_address(start_proxy):
+    proxy = start_proxy(wait=None)
+    proxy.change(admin={"http": f"127.0.0.1:{proxy.ports['http']}, localhost:{proxy.ports['http'] + 2500 * 8}"})
+    proxy.write_config()
+    proxy.start()
+    for port in (proxy.ports["http"], proxy.ports["http"] + 2500 * 8):
+        assert ask(proxy, "/healthz", port=port).status == 200
