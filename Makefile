@@ -167,6 +167,7 @@ install: all ## into $(DESTDIR)$(PREFIX): the program, its configuration, manual
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/pgreserve
 	install -D -m 644 man/pgreserve.1 $(DESTDIR)$(PREFIX)/share/man/man1/pgreserve.1
 	install -D -m 644 man/pgreserve.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/pgreserve.ini.5
+	install -D -m 644 man/pgreserve-console.7 $(DESTDIR)$(PREFIX)/share/man/man7/pgreserve-console.7
 	install -D -m 644 conf/pgreserve.ini $(DESTDIR)$(PREFIX)/share/doc/pgreserve/pgreserve.ini
 	install -D -m 644 conf/prometheus/alerts.yml $(DESTDIR)$(PREFIX)/share/pgreserve/prometheus/alerts.yml
 	install -D -m 644 conf/grafana/pgreserve.json $(DESTDIR)$(PREFIX)/share/pgreserve/grafana/pgreserve.json

@@ -47,6 +47,8 @@ test chromium                  shows the page
 test chromium-driver           drives it
 test python3-selenium          tells the driver what to do
 test fonts-dejavu-core         letters for it
+test check-postgres            a monitor that reads the console
+test prometheus-pgbouncer-exporter  a monitor that reads the console
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -120,20 +122,16 @@ if [ -n "$missing" ]; then
         { apt update && install_all; } || exit 1
     fi
 
-    # Debian starts its pgbouncer at once, on 6432, which is our own port: `make bench` runs a private one.
-    case $names in *pgbouncer*)
-        if [ -d /run/systemd/system ]; then
-            $as_root systemctl --quiet disable --now pgbouncer ||
-                printf 'The pgbouncer service could not be stopped; it may hold port 6432.\n' >&2
-        fi ;;
-    esac
-    # Its prometheus too, and on every address: the tests run a private one.
-    case $names in *prometheus*)
-        if [ -d /run/systemd/system ]; then
-            $as_root systemctl --quiet disable --now prometheus ||
-                printf 'The prometheus service could not be stopped; it listens on port 9090.\n' >&2
-        fi ;;
-    esac
+    # Debian starts these at once, pgbouncer on 6432, which is our own port, prometheus on every address: they are
+    # wanted for being run privately.
+    for service in pgbouncer prometheus prometheus-pgbouncer-exporter; do
+        case " $names" in *" $service "*)
+            if [ -d /run/systemd/system ]; then
+                $as_root systemctl --quiet disable --now "$service" ||
+                    printf 'The service %s could not be stopped.\n' "$service" >&2
+            fi ;;
+        esac
+    done
 fi
 
 # Without npm or the network this one client's tests are skipped, and say so: not a reason to stop.

@@ -81,7 +81,7 @@ static void do_resume(struct command *command)
 {
     struct control_target target;
     if (read_target(command, false, &target) && !control_resume(command->client->proxy, &target))
-        held_by_wider(command, "PAUSE");
+        held_by_wider(command, "PAUSE or SUSPEND");
 }
 
 static void do_disable(struct command *command)

@@ -354,7 +354,7 @@ void client_wait_timed_out(struct client *client)
 {
     static const char hint[] =
         "Keep transactions short, raise size, max_overflow or timeout, or see who holds the "
-        "connections with SHOW CLIENTS on the admin port.";
+        "connections with SHOW HOLDERS on the admin port.";
     struct proxy_pool *pool = client->pool;
     const struct pool_settings *settings = &pool->pool.settings;
     char *message = memory_printf(

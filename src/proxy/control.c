@@ -195,7 +195,7 @@ bool control_resume(struct proxy *proxy, const struct control_target *target)
     }
     apply_all(proxy);
     proxy_run_pools(proxy);
-    return !is_held;
+    return !is_held && !proxy->is_suspended;
 }
 
 bool control_disable(struct proxy *proxy, const struct control_target *target, bool disabled)

@@ -145,14 +145,19 @@ void stats_lane_gone(const struct lane *lane)
         lane->pool->stats.gone[i] += lane->stats.total[i];
 }
 
+static void set_down(struct stats *stats)
+{
+    memcpy(stats->older, stats->newer, sizeof(stats->older));
+    memcpy(stats->newer, stats->total, sizeof(stats->newer));
+}
+
 void stats_tick(struct proxy *proxy)
 {
     if (proxy->now_us - proxy->stats_newer_us < STATS_PERIOD_US)
         return;
-    for (struct lane *lane = proxy->lanes; lane; lane = lane->hh.next) {
-        memcpy(lane->stats.older, lane->stats.newer, sizeof(lane->stats.older));
-        memcpy(lane->stats.newer, lane->stats.total, sizeof(lane->stats.newer));
-    }
+    for (struct lane *lane = proxy->lanes; lane; lane = lane->hh.next)
+        set_down(&lane->stats);
+    set_down(&proxy->console_stats);
     proxy->stats_older_us = proxy->stats_newer_us;
     proxy->stats_newer_us = proxy->now_us;
 }

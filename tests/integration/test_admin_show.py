@@ -4,6 +4,7 @@ A user would lose: their monitoring, on the day they put pgreserve in PgBouncer'
 """
 
 import re
+import threading
 
 import pytest
 
@@ -276,3 +277,62 @@ def test_counters_do_not_drift(proxy, postgres):
     assert (row["cl_active"], row["cl_waiting"], row["sv_active"]) == ("0", "0", "0")
     wait_until(lambda: {int(r["remote_pid"]) for r in proxy.show("SERVERS")} == postgres.backend_pids(),
                "the console and the server to agree")
+
+
+def backend_states(postgres):
+    """pg_stat_activity's view of us: (application_name, state) of every backend in use."""
+    return sorted((row[0], row[1]) for row in postgres.sql(
+        f"SELECT application_name, state FROM pg_stat_activity WHERE usename = '{ROLE}' AND state <> 'idle'"))
+
+
+def test_holders_agree_with_pg_stat_activity(proxy, postgres):
+    proxy.wait_warm()
+    clients = {name: proxy.wire(application_name=name) for name in ("idler", "failed", "runner", "resting")}
+    clients["idler"].query("BEGIN")
+    clients["failed"].query("BEGIN")
+    clients["failed"].query("SELECT 1/0")
+    clients["runner"].send(query("SELECT pg_sleep(600)"))
+    clients["resting"].query("SELECT 1")
+    wait_until(lambda: ("runner", "active") in backend_states(postgres), "the query to run")
+    ours = sorted((row["application_name"], {"running": "active"}.get(row["state"], row["state"]))
+                  for row in proxy.show("HOLDERS"))
+    assert ours == backend_states(postgres) and len(ours) == 3
+    assert {int(row["remote_pid"]) for row in proxy.show("SERVERS")} == postgres.backend_pids()
+    assert sum(int(row["sv_active"]) for row in proxy.show("POOLS")) == 3
+    for client in clients.values():
+        client.close()
+
+
+def test_figures_agree_with_pg_stat_activity_under_load(proxy, postgres):
+    proxy.wait_warm()
+    stop = threading.Event()
+
+    def work(n):
+        with proxy.wire("adhoc" if n % 4 == 0 else "automation", application_name=f"load {n}") as client:
+            while not stop.is_set():
+                client.send(query("BEGIN") + query("SELECT pg_sleep(0.002)") + query("COMMIT"))
+                for _ in range(3):
+                    assert not client.answer().errors
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        proxy.wait_pool(in_use=4)
+        for _ in range(20):
+            # no connection comes or goes now: at any time both sides must name the same ones
+            shown = {int(row["remote_pid"]) for row in proxy.show("SERVERS") if row["state"] not in ("new", "closing")}
+            assert shown == postgres.backend_pids()
+            for row in proxy.show("STATUS"):
+                assert int(row["in_use"]) + int(row["available"]) <= int(row["total_possible"])
+            assert len(proxy.show("HOLDERS")) <= 8
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    proxy.wait_pool(in_use=0, clients=0)
+    totals = {row["database"]: row for row in proxy.show("STATS_TOTALS")}
+    for name in ("app@automation", "app@adhoc"):
+        row = totals[name]
+        assert int(row["query_count"]) == 3 * int(row["xact_count"]) > 0
+        assert int(row["server_assignment_count"]) == int(row["xact_count"])
