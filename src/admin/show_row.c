@@ -13,30 +13,12 @@
 #include <time.h>
 
 #include "base/memory.h"
-
-/* How long the character is, in UTF-8 as RFC 3629 has it; 0 when it is none. */
-static size_t character_bytes(const char *text)
-{
-    const unsigned char *at = (const unsigned char *)text;
-    size_t length = at[0] < 0x80   ? 1
-                    : at[0] < 0xc2 ? 0
-                    : at[0] < 0xe0 ? 2
-                    : at[0] < 0xf0 ? 3
-                    : at[0] < 0xf5 ? 4
-                                   : 0;
-    for (size_t i = 1; i < length; i++) {
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    bool is_overlong = (at[0] == 0xe0 && at[1] < 0xa0) || (at[0] == 0xf0 && at[1] < 0x90);
-    bool is_beyond = (at[0] == 0xed && at[1] > 0x9f) || (at[0] == 0xf4 && at[1] > 0x8f);
-    return is_overlong || is_beyond ? 0 : length;
-}
+#include "base/utf8.h"
 
 static bool is_utf8(const char *text)
 {
     while (*text) {
-        size_t length = character_bytes(text);
+        size_t length = utf8_character_bytes(text);
         if (length == 0)
             return false;
         text += length;
@@ -54,7 +36,7 @@ static const char *in_utf8(struct show_row *row, const char *text)
     if (is_utf8(text))
         return text;
     while (*text && used + 5 < left) {
-        size_t length = character_bytes(text);
+        size_t length = utf8_character_bytes(text);
         if (length == 0)
             clean[used++] = '?';
         else
