@@ -94,7 +94,9 @@ static uint32_t take_number(struct body *body, size_t bytes)
         body->is_short = true;
         return 0;
     }
-    uint32_t number = bytes == 4 ? read_u32(body->at) : bytes == 2 ? read_u16(body->at) : *body->at;
+    uint32_t number = 0;
+    for (size_t i = 0; i < bytes; i++)
+        number = number << 8 | body->at[i];
     body->at += bytes;
     body->left -= bytes;
     return number;
@@ -107,7 +109,7 @@ static void parse_statement(struct console *console, struct body *body, struct b
     if (body->is_short)
         fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed Parse message", out);
     else if (*name && find_named(&console->statements, name))
-        fail(console, "42P05", "prepared statement exists already", out);
+        fail(console, SQLSTATE_DUPLICATE_STATEMENT, "prepared statement exists already", out);
     else if (!add_named(&console->statements, name, text, &console->statement_count))
         fail(console, SQLSTATE_PROGRAM_LIMIT_EXCEEDED, "too many prepared statements", out);
     else

@@ -125,7 +125,6 @@ struct client {
     bool is_lingering;      /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye;  /* our side of the connection is shut */
     uint32_t pins;          /* enum sql_sign: why it keeps its backend */
-    uint32_t counted_pins;  /* those that the counters know */
     struct sql_scan scan;
     struct startup startup;
     char application_name[64];
@@ -146,7 +145,8 @@ struct client {
     char *query;              /* its last one's first bytes, for leak_warning */
     const char *timeout_name; /* the timeout that cancelled its query, or NULL */
     int64_t timeout_us;
-    void *console; /* the console's own state; freed by proxy->console_free */
+    void *console;         /* the console's own state; freed by proxy->console_free */
+    uint32_t counted_pins; /* of its pins, those that the counters know */
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
     UT_hash_handle hh; /* by key_pid */

@@ -601,6 +601,31 @@ static void a_reload_keeps_what_needs_a_restart(void **state)
     assert_string_equal(shown("pool:automation.listen").value, "127.0.0.1:6432");
 }
 
+static void a_changed_value_is_checked_like_a_files(void **state)
+{
+    (void)state;
+    parse_well(WORKING "[admin]\nlisten = 127.0.0.1:1\n");
+    const struct config_change changes[] = {{"pool:automation", "timeout", "250ms"},
+                                            {"pgreserve", "log_level", "debug"}};
+    struct config *next = config_changed(config, changes, 2, &errors);
+    assert_non_null(next);
+    assert_int_equal(next->pools[0].timeout_us, 250000);
+    assert_int_equal(next->log_level, 0);
+    assert_int_equal(config->pools[0].timeout_us, 60000000);
+    assert_string_equal(next->databases[0].password, config->databases[0].password);
+    assert_int_equal(next->admin_listen.items[0].port, 1);
+    const struct config_change again = {"pgreserve", "log_level", "error"};
+    struct config *third = config_changed(next, &again, 1, &errors);
+    assert_non_null(third);
+    assert_int_equal(third->log_level, 3);
+    assert_int_equal(third->pools[0].timeout_us, 250000);
+    config_free(next);
+    config_free(third);
+    const struct config_change impossible = {"pgreserve", "total_connections", "1"};
+    assert_null(config_changed(config, &impossible, 1, &errors));
+    assert_true(errors.count > 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -636,6 +661,7 @@ int main(void)
         TEST(a_file_that_cannot_be_read_says_so),
         TEST(show_config_tells_what_is_in_force_without_secrets),
         TEST(a_reload_keeps_what_needs_a_restart),
+        TEST(a_changed_value_is_checked_like_a_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
