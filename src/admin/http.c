@@ -46,7 +46,7 @@
 struct http_listener {
     struct http *http;
     struct evhttp *server;
-    const char *host; /* as configured; belongs to the config */
+    char *host; /* as configured: its own copy, for a reload replaces the config */
     bool is_loopback;
 };
 
@@ -256,7 +256,7 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
     if (!server)
         return false;
     listener->server = server;
-    listener->host = at->host;
+    listener->host = memory_strdup(at->host);
     evhttp_set_allowed_methods(server, UINT16_MAX); /* all that it knows: refused by us, with 405 */
     evhttp_set_max_headers_size(server, REQUEST_HEADERS_MAX);
     evhttp_set_max_body_size(server, REQUEST_BODY_MAX);
@@ -274,6 +274,13 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
     return true;
 }
 
+static void listener_close(struct http_listener *listener)
+{
+    if (listener->server)
+        evhttp_free(listener->server);
+    free(listener->host);
+}
+
 bool http_start(struct proxy *proxy)
 {
     const struct config_address_list *list = &proxy->config->admin_http;
@@ -289,8 +296,7 @@ bool http_start(struct proxy *proxy)
         struct http_listener *listener = &http->listeners[http->count];
         listener->http = http;
         if (!listener_open(listener, &list->items[http->count])) {
-            if (listener->server)
-                evhttp_free(listener->server);
+            listener_close(listener);
             return false;
         }
     }
@@ -303,7 +309,7 @@ void http_stop(struct proxy *proxy)
     if (!http)
         return;
     for (size_t i = 0; i < http->count; i++)
-        evhttp_free(http->listeners[i].server);
+        listener_close(&http->listeners[i]);
     history_free(http->history);
     free(http->page_policy);
     free(http->listeners);

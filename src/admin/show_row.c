@@ -13,42 +13,12 @@
 #include <time.h>
 
 #include "base/memory.h"
-
-/* How long the character is; 0 when it is none.  Well-formed UTF-8 by its first two bytes: Unicode, table 3-7. */
-static size_t character_bytes(const char *text)
-{
-    static const struct {
-        uint8_t first;
-        uint8_t last;
-        uint8_t second_from;
-        uint8_t second_to;
-        uint8_t bytes;
-    } forms[] = {
-        {0xc2, 0xdf, 0x80, 0xbf, 2}, {0xe0, 0xe0, 0xa0, 0xbf, 3}, {0xe1, 0xec, 0x80, 0xbf, 3},
-        {0xed, 0xed, 0x80, 0x9f, 3}, {0xee, 0xef, 0x80, 0xbf, 3}, {0xf0, 0xf0, 0x90, 0xbf, 4},
-        {0xf1, 0xf3, 0x80, 0xbf, 4}, {0xf4, 0xf4, 0x80, 0x8f, 4},
-    };
-    const uint8_t *at = (const uint8_t *)text;
-    size_t form = 0;
-    if (at[0] < 0x80)
-        return 1;
-    while (form < sizeof(forms) / sizeof(forms[0]) &&
-           (at[0] < forms[form].first || at[0] > forms[form].last))
-        form++;
-    if (form == sizeof(forms) / sizeof(forms[0]) || at[1] < forms[form].second_from ||
-        at[1] > forms[form].second_to)
-        return 0;
-    for (size_t i = 2; i < forms[form].bytes; i++) {
-        if ((at[i] & 0xc0) != 0x80)
-            return 0;
-    }
-    return forms[form].bytes;
-}
+#include "base/utf8.h"
 
 static bool is_utf8(const char *text)
 {
     while (*text) {
-        size_t length = character_bytes(text);
+        size_t length = utf8_character_bytes(text);
         if (length == 0)
             return false;
         text += length;
@@ -66,7 +36,7 @@ static const char *in_utf8(struct show_row *row, const char *text)
     if (is_utf8(text))
         return text;
     while (*text && used + 5 < left) {
-        size_t length = character_bytes(text);
+        size_t length = utf8_character_bytes(text);
         if (length == 0)
             clean[used++] = '?';
         else

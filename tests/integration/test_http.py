@@ -102,6 +102,13 @@ def test_loopback_answers_no_strangers_name(proxy, host, status):
         assert ask(proxy, path, headers={"Host": host}).status == status
 
 
+def test_a_reload_changes_nothing_for_http(proxy):
+    proxy.reload(automation={"size": 3})
+    assert ask(proxy, "/status", headers={"Host": "localhost"}).status == 200
+    assert ask(proxy, "/status", headers={"Host": "evil.example"}).status == 421
+    assert live(proxy)["pools"][0]["size"] == 3
+
+
 def test_http_1_0_without_host_is_answered(proxy):
     with socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=10) as raw:
         raw.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")

@@ -161,6 +161,33 @@ def test_pins_are_counted_by_their_reason(proxy):
     assert metrics.value("pgreserve_pool_pins_total", pool="automation", reason="listen") == 1
 
 
+def test_a_leak_is_counted(start_proxy):
+    proxy = start_proxy(automation={"leak_warning": "200ms"})
+    (holder,) = proxy.hold()
+    wait_until(lambda: scrape(proxy).value("pgreserve_pool_leak_warnings_total", pool="automation") == 1, "the warning")
+    wait_until(lambda: scrape(proxy).value("pgreserve_pool_longest_hold_seconds", pool="automation") > 0.6,
+               "the hold to go on")
+    assert scrape(proxy).value("pgreserve_pool_leak_warnings_total", pool="automation") == 1, "one a hold"
+    holder.close()
+
+
+def test_what_happens_to_backends_is_counted(start_proxy, postgres):
+    proxy = start_proxy(automation={"recycle": "1s"}, adhoc={"recycle": "0"})
+    proxy.wait_warm()
+
+    def value(name, **labels):
+        return scrape(proxy).sum(f"pgreserve_pool_{name}_total", **labels)
+    wait_until(lambda: value("recycles", pool="automation") >= 2, "connections to be replaced")
+    wait_until(lambda: value("upstream_logins", pool="automation") >= 6, "logins in their place")
+    assert value("closes", pool="automation", reason="recycle") >= 2
+    assert value("recycles", pool="adhoc") == 0 and value("upstream_logins", pool="adhoc") == 2
+    assert value("upstream_login_failures") == 0
+    victim = min(postgres.backend_pids())
+    postgres.terminate(victim)
+    wait_until(lambda: victim not in postgres.backend_pids() and scrape(proxy).sum("pgreserve_pool_available") == 6,
+               "the lost one to be replaced")
+
+
 @pytest.mark.parametrize("database", ['say "hello"', "back\\slash", "new\nline", "euro€", "}{,= 1"])
 def test_no_name_of_a_clients_choice_breaks_a_scrape(proxy, have, database):
     with pytest.raises(Exception, match="does not exist|3D000"):
