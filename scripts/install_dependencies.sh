@@ -42,23 +42,15 @@ test libpostgresql-jdbc-java   a client that users have (JDBC)
 test default-jdk-headless      runs the JDBC client
 test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
-<<<<<<< HEAD
 test check-postgres            a monitor that reads the console
 test prometheus-pgbouncer-exporter  a monitor that reads the console
 test pgbouncer                 an upstream that is itself a pooler
 test mandoc                    checks the manual pages
-=======
->>>>>>> work-page
 test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
 test chromium                  shows the page
 test chromium-driver           drives it
 test python3-selenium          tells the driver what to do
 test fonts-dejavu-core         letters for it
-<<<<<<< HEAD
-=======
-test check-postgres            a monitor that reads the console
-test prometheus-pgbouncer-exporter  a monitor that reads the console
->>>>>>> work-page
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench
@@ -132,15 +124,9 @@ if [ -n "$missing" ]; then
         { apt update && install_all; } || exit 1
     fi
 
-<<<<<<< HEAD
     # Debian starts these at once, pgbouncer on 6432, which is our own port, and prometheus on every address: they are
     # wanted for being run privately.
     for service in pgbouncer prometheus-pgbouncer-exporter prometheus; do
-=======
-    # Debian starts these at once, pgbouncer on 6432, which is our own port, prometheus on every address: they are
-    # wanted for being run privately.
-    for service in pgbouncer prometheus prometheus-pgbouncer-exporter; do
->>>>>>> work-page
         case " $names" in *" $service "*)
             if [ -d /run/systemd/system ]; then
                 $as_root systemctl --quiet disable --now "$service" ||
