@@ -261,24 +261,28 @@ static struct backend_statement *find(const struct backend_statements *map,
     return found;
 }
 
-bool backend_statement_use(struct backend_statements *map, struct statement *statement)
+struct backend_statement *backend_statement_use(struct backend_statements *map,
+                                                const struct statement *statement)
 {
     struct backend_statement *there = find(map, statement);
-    if (!there)
-        return false;
-    if (TAILQ_NEXT(there, link)) {
+    if (there && TAILQ_NEXT(there, link)) {
         TAILQ_REMOVE(&map->used, there, link);
         TAILQ_INSERT_TAIL(&map->used, there, link);
     }
-    return true;
+    return there;
 }
 
-void backend_statement_add(struct backend_statements *map, struct statement *statement)
+void backend_statement_add(const struct statement_table *table, struct backend_statements *map,
+                           struct statement *statement)
 {
-    if (backend_statement_use(map, statement))
+    struct backend_statement *there = find(map, statement);
+    if (there) {
+        there->parsed = table->last_parse;
         return;
-    struct backend_statement *there = memory_alloc(sizeof(*there));
+    }
+    there = memory_alloc(sizeof(*there));
     there->statement = statement;
+    there->parsed = table->last_parse;
     statement->references++;
     HASH_ADD_PTR(map->by_statement, statement, there);
     TAILQ_INSERT_TAIL(&map->used, there, link);
@@ -406,7 +410,7 @@ static void undo(struct statement_table *table, struct backend_statements *map,
             client_statement_add(client, name, length, expected->statement);
         break;
     case EXPECT_EVICTION:
-        backend_statement_add(map, expected->statement);
+        backend_statement_add(table, map, expected->statement);
         break;
     case EXPECT_ERROR:
         break;

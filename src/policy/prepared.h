@@ -27,6 +27,8 @@ struct statement {
     int references;
     bool is_current; /* in the table: the one that a new Parse of this body means */
     uint32_t signs;  /* of its text (proto/sql.h): they count whenever it is executed */
+    uint64_t
+        wanted; /* number of the newest Parse by a client: backends that prepared it earlier do so anew */
     size_t length;
     char name[STATEMENT_NAME_BYTES]; /* on every backend */
     uint8_t body[];                  /* of Parse, behind the name: text, zero, types */
@@ -36,6 +38,9 @@ struct statement {
 struct statement_table {
     struct statement *by_body;
     uint64_t last_number;
+    uint64_t last_parse;
+    uint64_t
+        last_stale; /* what was prepared up to this Parse is not trusted: a plan's result type has changed */
     char prefix[20]; /* of our names: not to be guessed by clients */
 };
 
@@ -111,6 +116,7 @@ struct backend_statement {
     UT_hash_handle hh; /* by the statement's address */
     TAILQ_ENTRY(backend_statement) link;
     struct statement *statement;
+    uint64_t parsed; /* the table's last_parse when it was prepared */
 };
 TAILQ_HEAD(backend_statement_list, backend_statement);
 
@@ -140,9 +146,19 @@ struct backend_statements {
 };
 
 void backend_statements_init(struct backend_statements *map);
-/* Whether it is there; it becomes the most recently used. */
-bool backend_statement_use(struct backend_statements *map, struct statement *statement);
-void backend_statement_add(struct backend_statements *map, struct statement *statement);
+/* The statement there, which becomes the most recently used; NULL when it is not. */
+struct backend_statement *backend_statement_use(struct backend_statements *map,
+                                                const struct statement *statement);
+/* Whether it was prepared after every client's Parse of it: a table may have changed in between, and who prepares after
+ * that must not meet the plan from before. */
+static inline bool backend_statement_is_fresh(const struct backend_statement *there,
+                                              const struct statement_table *table)
+{
+    return there->parsed >= there->statement->wanted && there->parsed >= table->last_stale;
+}
+/* It is prepared now, perhaps anew. */
+void backend_statement_add(const struct statement_table *table, struct backend_statements *map,
+                           struct statement *statement);
 void backend_statement_remove(struct statement_table *table, struct backend_statements *map,
                               struct statement *statement);
 /* The least recently used one, or NULL. */

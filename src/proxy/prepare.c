@@ -163,16 +163,17 @@ static void clear_name(struct server *server, const struct statement *statement)
 /* Sees to it that the backend has the statement. */
 static void provide(struct client *client, struct server *server, struct statement *statement)
 {
-    bool is_there = backend_statement_use(&server->statements, statement);
-    if (is_there && !is_unsure(server, statement))
+    const struct statement_table *table = table_of(client);
+    const struct backend_statement *there = backend_statement_use(&server->statements, statement);
+    if (there && backend_statement_is_fresh(there, table) && !is_unsure(server, statement))
         return;
-    if (!is_there)
+    if (!there)
         evict(client, server);
     clear_name(server, statement);
     queue_parse(server, statement->name, statement->body, statement->length);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_PARSE);
     expect_answer(&server->statements, EXPECT_PARSE, statement, NULL, 0);
-    backend_statement_add(&server->statements, statement);
+    backend_statement_add(table, &server->statements, statement);
 }
 
 /* The unnamed statement that is there may be another client's: this one's own takes its place, or none. */
@@ -265,10 +266,11 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
         statement = renewed(table, statement);
     clear_name(server, statement);
     statement->signs = signs;
+    statement->wanted = ++table->last_parse;
     outstanding_sent_as(&server->outstanding, OUTSTANDING_PARSE);
     expect_answer(&server->statements, EXPECT_CLIENT_PARSE, statement, head->name,
                   head->name_length);
-    backend_statement_add(&server->statements, statement);
+    backend_statement_add(table, &server->statements, statement);
     client_statement_add(&client->statements, head->name, head->name_length, statement);
     queue_head(server, 'P', message, head, statement->name);
     statement_drop(table, statement); /* the maps have their own references */
@@ -652,8 +654,20 @@ static void append_with_own_names(struct buffer *out, const struct client *clien
     buffer_append(out, text, strlen(text) + 1);
 }
 
+/* A table has changed under a prepared statement: what backends prepared before is not trusted any more. */
+static void note_stale_plan(struct client *client, const uint8_t *body, size_t length)
+{
+    struct statement_table *table = table_of(client);
+    const char *sqlstate = error_field(body, length, 'C');
+    const char *message = error_field(body, length, 'M');
+    if (sqlstate && message && strcmp(sqlstate, SQLSTATE_FEATURE_NOT_SUPPORTED) == 0 &&
+        strstr(message, "cached plan"))
+        table->last_stale = ++table->last_parse;
+}
+
 bool prepare_translate_error(struct client *client, const uint8_t *body, size_t length)
 {
+    note_stale_plan(client, body, length);
     const char *prefix = client->proxy->statements.prefix;
     if (length == 0 || body[length - 1] != 0 || !memmem(body, length, prefix, strlen(prefix)))
         return false;
