@@ -300,7 +300,7 @@ void client_granted(struct client *client, struct server *server)
     client->has_own_unnamed = false;
     events_checkout(server, client->linked_us - client->waiter.since_us);
     if (client->state == CLIENT_LOGIN) {
-        auth_granted(client, server);
+        open_granted(client, server);
         return;
     }
     client_set_state(client, CLIENT_LINKED);

@@ -10,20 +10,15 @@
  * What no name is known for passes as it is; so does everything in session mode.  A text too long to be kept ties the
  * client to its backend, as in relay.c.
  */
-#include <ctype.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
 #include "proto/build.h"
-#include "proto/sqlstate.h"
-#include "proxy/proxy.h"
+#include "proxy/prepare_inside.h"
 
 #define STATEMENT_MAX    32768u /* longer Query and Parse messages are not waited for, nor shared */
 #define NAMES_MAX        16384u /* longer names are not looked at */
-#define DEALLOCATE_MAX   256u   /* longer queries are no plain DEALLOCATE */
 #define CLIENT_NAMES_MAX 10000u /* names of one client; more tie it to its backend */
-#define HEADER_BYTES     5
 
 /* Where the names of a message stand. */
 struct head {
@@ -48,7 +43,7 @@ static bool read_name(const uint8_t *bytes, size_t length, size_t *at, const cha
 
 static bool read_head(uint8_t type, const uint8_t *bytes, size_t length, struct head *head)
 {
-    size_t at = HEADER_BYTES;
+    size_t at = PREPARE_HEADER_BYTES;
     *head = (struct head){.portal = ""};
     if (type == 'B' && !read_name(bytes, length, &at, &head->portal, &head->portal_length))
         return false;
@@ -87,12 +82,7 @@ bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint
 
 /* ---- what goes to the server ---- */
 
-static struct statement_table *table_of(const struct client *client)
-{
-    return &client->proxy->statements;
-}
-
-static void queue_parse(struct server *server, const char *name, const void *body, size_t length)
+void prepare_queue_parse(struct server *server, const char *name, const void *body, size_t length)
 {
     struct buffer message = {0};
     size_t mark = build_begin(&message, 'P');
@@ -104,9 +94,9 @@ static void queue_parse(struct server *server, const char *name, const void *bod
     buffer_free(&message);
 }
 
-static void queue_close(struct server *server, const char *name)
+void prepare_queue_close(struct server *server, const char *name)
 {
-    uint8_t message[HEADER_BYTES + 1 + STATEMENT_NAME_BYTES];
+    uint8_t message[PREPARE_HEADER_BYTES + 1 + STATEMENT_NAME_BYTES];
     size_t length = strlen(name) + 1;
     uint32_t said = (uint32_t)(length + 5);
     message[0] = 'C';
@@ -119,7 +109,7 @@ static void queue_close(struct server *server, const char *name)
 }
 
 /* A name under which nothing is ever left: closing it does nothing, and is answered. */
-static void no_name(const struct client *client, char name[STATEMENT_NAME_BYTES])
+void prepare_no_name(const struct client *client, char name[STATEMENT_NAME_BYTES])
 {
     snprintf(name, STATEMENT_NAME_BYTES, "%snone", client->proxy->statements.prefix);
 }
@@ -132,10 +122,10 @@ static void evict(struct client *client, struct server *server)
         return;
     while (server->statements.count > 0 && server->statements.count >= most) {
         struct statement *oldest = backend_statement_oldest(&server->statements);
-        queue_close(server, oldest->name);
+        prepare_queue_close(server, oldest->name);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_CLOSE);
         expect_answer(&server->statements, EXPECT_EVICTION, oldest, NULL, 0);
-        backend_statement_remove(table_of(client), &server->statements, oldest);
+        backend_statement_remove(prepare_table(client), &server->statements, oldest);
     }
 }
 
@@ -156,21 +146,21 @@ void prepare_trim(struct client *client, struct server *server)
 /* Nothing may stand in the way of a Parse: what an error has skipped is not always known in time. */
 static void clear_name(struct server *server, const struct statement *statement)
 {
-    queue_close(server, statement->name);
+    prepare_queue_close(server, statement->name);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
 }
 
 /* Sees to it that the backend has the statement. */
 static void provide(struct client *client, struct server *server, struct statement *statement)
 {
-    const struct statement_table *table = table_of(client);
+    const struct statement_table *table = prepare_table(client);
     const struct backend_statement *there = backend_statement_use(&server->statements, statement);
     if (there && backend_statement_is_fresh(there, table) && !is_unsure(server, statement))
         return;
     if (!there)
         evict(client, server);
     clear_name(server, statement);
-    queue_parse(server, statement->name, statement->body, statement->length);
+    prepare_queue_parse(server, statement->name, statement->body, statement->length);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_PARSE);
     expect_answer(&server->statements, EXPECT_PARSE, statement, NULL, 0);
     backend_statement_add(table, &server->statements, statement);
@@ -184,10 +174,10 @@ static void provide_unnamed(struct client *client, struct server *server)
     client->provided++;
     outstanding_sent_as(&server->outstanding, OUTSTANDING_PROVIDED_UNNAMED);
     if (!own) {
-        queue_close(server, "");
+        prepare_queue_close(server, "");
         return;
     }
-    queue_parse(server, "", own->body, own->length);
+    prepare_queue_parse(server, "", own->body, own->length);
     settle_note_signs(client, own->signs, (const char *)own->body, strlen((const char *)own->body));
 }
 
@@ -202,15 +192,15 @@ static void keep_unnamed(struct client *client, const uint8_t *bytes, size_t at_
     if (client->has_unbound_parse)
         unnamed_sent(&client->statements, NULL, 0, 0, was_there);
     else
-        unnamed_sent(&client->statements, bytes + HEADER_BYTES + 1, at_hand - HEADER_BYTES - 1,
-                     signs, was_there);
+        unnamed_sent(&client->statements, bytes + PREPARE_HEADER_BYTES + 1,
+                     at_hand - PREPARE_HEADER_BYTES - 1, signs, was_there);
 }
 
 /* The message's head with another name; `kind` is Describe's and Close's S. */
 static void queue_head(struct server *server, uint8_t type, uint32_t message,
                        const struct head *head, const char *name)
 {
-    uint8_t start[HEADER_BYTES];
+    uint8_t start[PREPARE_HEADER_BYTES];
     uint32_t length = message + (uint32_t)strlen(name) - (uint32_t)head->name_length;
     start[0] = type;
     for (int i = 0; i < 4; i++)
@@ -224,16 +214,6 @@ static void queue_head(struct server *server, uint8_t type, uint32_t message,
 }
 
 /* ---- the four messages ---- */
-
-static struct prepared_head passes(void)
-{
-    return (struct prepared_head){0};
-}
-
-static void begin_change(struct server *server, const uint8_t *before, size_t length)
-{
-    stream_queue(&server->stream, before, length);
-}
 
 /* A name that the client has already: the server refuses it, under our name for it. */
 static void parse_again(struct client *client, struct server *server, uint32_t message,
@@ -256,7 +236,7 @@ static struct statement *renewed(struct statement_table *table, struct statement
 static void parse_new(struct client *client, struct server *server, uint32_t message,
                       uint32_t signs, const struct head *head, const uint8_t *body, size_t length)
 {
-    struct statement_table *table = table_of(client);
+    struct statement_table *table = prepare_table(client);
     struct statement *statement = statement_intern(table, body, length);
     if (client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement); /* two names of one client are two statements */
@@ -283,16 +263,16 @@ static struct prepared_head translate_parse(struct client *client, struct server
 {
     struct head head;
     if (!read_head('P', bytes, at_hand, &head) || head.name_length == 0)
-        return passes();
+        return prepare_passes();
     struct statement *known =
         client_statement_find(&client->statements, head.name, head.name_length);
     if (!known && (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
                    client->pool->config->max_prepared_statements == 0 ||
                    HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX)) {
         settle_pin(client, PIN_BIT(PIN_STATEMENTS));
-        return passes();
+        return prepare_passes();
     }
-    begin_change(server, before, before_length);
+    stream_queue(&server->stream, before, before_length);
     if (known)
         parse_again(client, server, message, &head, known);
     else
@@ -307,21 +287,22 @@ static struct prepared_head translate_use(struct client *client, struct server *
                                           size_t before_length)
 {
     struct head head;
-    if (!read_head(type, bytes, at_hand, &head) || (type == 'D' && bytes[HEADER_BYTES] != 'S'))
-        return passes();
+    if (!read_head(type, bytes, at_hand, &head) ||
+        (type == 'D' && bytes[PREPARE_HEADER_BYTES] != 'S'))
+        return prepare_passes();
     if (head.name_length == 0) {
         bool may_be_skipped = client->provided > 0 && outstanding_has_sync(&server->outstanding);
         if (client->has_own_unnamed && !may_be_skipped)
-            return passes();
-        begin_change(server, before, before_length);
+            return prepare_passes();
+        stream_queue(&server->stream, before, before_length);
         provide_unnamed(client, server);
         return (struct prepared_head){.is_changed = true};
     }
     struct statement *statement =
         client_statement_find(&client->statements, head.name, head.name_length);
     if (!statement)
-        return passes();
-    begin_change(server, before, before_length);
+        return prepare_passes();
+    stream_queue(&server->stream, before, before_length);
     provide(client, server, statement);
     queue_head(server, type, message, &head, statement->name);
     if (type == 'B')
@@ -336,8 +317,8 @@ static struct prepared_head translate_close(struct client *client, struct server
 {
     struct head head;
     char none[STATEMENT_NAME_BYTES];
-    if (!read_head('C', bytes, at_hand, &head) || bytes[HEADER_BYTES] != 'S')
-        return passes();
+    if (!read_head('C', bytes, at_hand, &head) || bytes[PREPARE_HEADER_BYTES] != 'S')
+        return prepare_passes();
     if (head.name_length == 0) {
         unnamed_sent(&client->statements, NULL, 0, 0, client->has_own_unnamed);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_CLOSE);
@@ -348,100 +329,15 @@ static struct prepared_head translate_close(struct client *client, struct server
     struct statement *statement =
         client_statement_find(&client->statements, head.name, head.name_length);
     if (!statement)
-        return passes();
-    begin_change(server, before, before_length);
+        return prepare_passes();
+    stream_queue(&server->stream, before, before_length);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_CLOSE);
     expect_answer(&server->statements, EXPECT_CLIENT_CLOSE, statement, head.name, head.name_length);
-    no_name(client, none);
+    prepare_no_name(client, none);
     queue_head(server, 'C', message, &head, none);
-    client_statement_remove(table_of(client), &client->statements, head.name, head.name_length);
+    client_statement_remove(prepare_table(client), &client->statements, head.name,
+                            head.name_length);
     return (struct prepared_head){.taken = head.end, .is_changed = true, .is_recorded = true};
-}
-
-/* ---- DEALLOCATE in SQL, which some drivers say for Close ---- */
-
-static bool skip_word(const char **at, const char *word)
-{
-    size_t length = strlen(word);
-    if (strncasecmp(*at, word, length) != 0 || (*at)[length] == '_' || isalnum((*at)[length]))
-        return false;
-    *at += length;
-    *at += strspn(*at, " \t\r\n\f");
-    return true;
-}
-
-/* The name in `DEALLOCATE [PREPARE] name`, and nothing else; false for anything more. */
-static bool read_deallocate(const char *text, char *name, size_t *length)
-{
-    const char *at = text + strspn(text, " \t\r\n\f");
-    size_t count = 0;
-    if (!skip_word(&at, "deallocate"))
-        return false;
-    skip_word(&at, "prepare");
-    if (*at == '"') {
-        for (at++; *at && *at != '"'; at++)
-            name[count++] = *at;
-        if (*at++ != '"' || *at == '"')
-            return false;
-    } else {
-        for (; *at == '_' || isalnum((unsigned char)*at); at++)
-            name[count++] = (char)tolower((unsigned char)*at);
-        if (count == 3 && memcmp(name, "all", 3) == 0)
-            return false; /* the tag of its answer tells */
-    }
-    at += strspn(at, " \t\r\n\f;");
-    *length = count;
-    return count > 0 && *at == '\0';
-}
-
-/* Makes a statement for the server to deallocate: the client's own stays for others. */
-static void queue_sacrifice(struct client *client, struct server *server)
-{
-    static const uint8_t body[] = "SELECT 1\0\0"; /* and no parameter types */
-    char none[STATEMENT_NAME_BYTES];
-    no_name(client, none);
-    queue_close(server, none);
-    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
-    queue_parse(server, none, body, sizeof(body));
-    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
-}
-
-/* A Query, or a Parse of the unnamed statement, that deallocates a statement of the protocol. */
-static struct prepared_head translate_deallocate(struct client *client, struct server *server,
-                                                 uint8_t type, const uint8_t *bytes, size_t at_hand,
-                                                 uint32_t message, const uint8_t *before,
-                                                 size_t before_length)
-{
-    static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
-    char name[DEALLOCATE_MAX];
-    char sql[STATEMENT_NAME_BYTES + 20];
-    size_t length;
-    size_t text_at = HEADER_BYTES + (type == 'P');
-    if (at_hand != (size_t)message + 1 || at_hand > DEALLOCATE_MAX || at_hand <= text_at ||
-        !memchr(bytes + text_at, 0, at_hand - text_at) || server->status == 'E' ||
-        !read_deallocate((const char *)bytes + text_at, name, &length) ||
-        !client_statement_find(&client->statements, name, length) ||
-        (type == 'Q' && (server->outstanding.is_open || server->outstanding.is_skipping)))
-        return passes();
-    begin_change(server, before, before_length);
-    queue_sacrifice(client, server);
-    if (type == 'Q') {
-        outstanding_injected(&server->outstanding, INJECTION_CLEAN);
-        stream_queue(&server->stream, sync_message, sizeof(sync_message));
-    }
-    struct buffer changed = {0};
-    size_t text_end = text_at + strlen((const char *)bytes + text_at) + 1;
-    snprintf(sql, sizeof(sql), "DEALLOCATE %snone", client->proxy->statements.prefix);
-    size_t mark = build_begin(&changed, (char)type);
-    if (type == 'P')
-        build_text(&changed, "");
-    build_text(&changed, sql);
-    buffer_append(&changed, bytes + text_end, at_hand - text_end);
-    build_end(&changed, mark);
-    stream_queue(&server->stream, buffer_bytes(&changed), buffer_length(&changed));
-    buffer_free(&changed);
-    client_statement_remove(table_of(client), &client->statements, name, length);
-    return (struct prepared_head){.taken = at_hand, .is_changed = true};
 }
 
 struct prepared_head prepare_translate(struct client *client, uint8_t type, const uint8_t *bytes,
@@ -452,7 +348,7 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     at_hand = part_at_hand(at_hand, message);
     if (server->outstanding.is_skipping || server->outstanding.is_copying_in ||
         client->has_private_names)
-        return passes(); /* the server will not look at it, or knows the client's names */
+        return prepare_passes(); /* the server will not look at it, or knows the client's names */
     if (type == 'S')
         client->has_set_unnamed = false;
     if (type == 'S' && client->has_unbound_parse)
@@ -463,13 +359,13 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     case 'Q': /* it drops the unnamed statement */
         client->has_own_unnamed = true;
         unnamed_dropped(&client->statements);
-        return translate_deallocate(client, server, type, bytes, at_hand, message, before,
-                                    before_length);
+        return prepare_translate_deallocate(client, type, bytes, at_hand, message, before,
+                                            before_length);
     case 'P':
-        if (at_hand > HEADER_BYTES && bytes[HEADER_BYTES] == 0) {
+        if (at_hand > PREPARE_HEADER_BYTES && bytes[PREPARE_HEADER_BYTES] == 0) {
             keep_unnamed(client, bytes, at_hand, message, signs);
-            struct prepared_head changed = translate_deallocate(
-                client, server, type, bytes, at_hand, message, before, before_length);
+            struct prepared_head changed = prepare_translate_deallocate(
+                client, type, bytes, at_hand, message, before, before_length);
             outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_PARSE);
             changed.is_recorded = true;
             return changed;
@@ -482,66 +378,8 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     case 'C':
         return translate_close(client, server, bytes, at_hand, message, before, before_length);
     default:
-        return passes();
+        return prepare_passes();
     }
-}
-
-/* ---- a pool that does not pin ---- */
-
-static const char *denied_what(uint32_t signs)
-{
-    struct pin_verdict verdict = pin_judge(pin_denied(signs), 0, false);
-    for (unsigned i = 0; i < PIN_COUNT; i++) {
-        if ((verdict.pins | verdict.asks) & PIN_BIT(i) & ~PIN_BIT(PIN_SETTING))
-            return pin_name((enum pin)i);
-    }
-    return "session state";
-}
-
-/* A statement that fails as the refused one should: the server's own error leaves its transaction as it must. */
-static char *refusal_statement(const struct client *client, uint32_t signs)
-{
-    const struct config_pool *config = client->pool->config;
-    char *what = memory_printf(
-        config->pin_limit == 0
-            ? "pool \"%s\" does not keep session state (%s): pin = deny"
-            : "pool \"%s\" keeps session state (%s) for no more than its limit of pinned clients",
-        client->pool->name, denied_what(signs));
-    char *message = build_quote_literal(what);
-    char *statement = memory_printf(
-        "DO $pgreserve$BEGIN RAISE EXCEPTION USING ERRCODE='%s', MESSAGE=%s, HINT='Keep it within "
-        "a "
-        "transaction, or use a pool whose pin setting allows it, or one in session mode.'; "
-        "END$pgreserve$",
-        config->pin_limit == 0 ? SQLSTATE_FEATURE_NOT_SUPPORTED
-                               : SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED,
-        message);
-    free(message);
-    free(what);
-    return statement;
-}
-
-struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,
-                                     uint32_t signs, const uint8_t *before, size_t before_length)
-{
-    const struct config_pool *config = client->pool->config;
-    if (config->pin_limit < 0 || client->pins != 0 || !pin_denied(signs) ||
-        client->pool->pinned < config->pin_limit || client->server->outstanding.is_skipping)
-        return passes();
-    struct buffer other = {0};
-    char *statement = refusal_statement(client, signs);
-    size_t mark = build_begin(&other, (char)type);
-    if (type == 'P')
-        build_text(&other, "");
-    build_text(&other, statement);
-    if (type == 'P')
-        build_u16(&other, 0);
-    build_end(&other, mark);
-    begin_change(client->server, before, before_length);
-    stream_queue(&client->server->stream, buffer_bytes(&other), buffer_length(&other));
-    buffer_free(&other);
-    free(statement);
-    return (struct prepared_head){.taken = (size_t)message + 1, .is_changed = true};
 }
 
 /* ---- a client that looks ---- */
@@ -555,12 +393,12 @@ void prepare_make_private(struct client *client, struct server *server)
     if (!outstanding_is_empty(&server->outstanding) || server->status == 'E')
         return;
     TAILQ_FOREACH (there, &server->statements.used, link) {
-        queue_close(server, there->statement->name);
+        prepare_queue_close(server, there->statement->name);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
     }
-    backend_statements_clear(table_of(client), &server->statements);
+    backend_statements_clear(prepare_table(client), &server->statements);
     for (each = client->statements.by_name; each; each = each->hh.next) {
-        queue_parse(server, each->name, each->statement->body, each->statement->length);
+        prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
     }
     stream_queue(&server->stream, sync_message, sizeof(sync_message));
@@ -585,103 +423,4 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
         return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
     return expected_decides(&server->statements, head.name, head.name_length, type != 'P') &&
            outstanding_has_sync(&server->outstanding);
-}
-
-/* ---- what comes from the server ---- */
-
-/* Whatever of the unnamed statement was skipped stands behind what was answered or has failed. */
-static void unnamed_events(struct client *client, const struct outstanding *outstanding)
-{
-    struct client_statements *statements = &client->statements;
-    for (uint32_t i = 0; i < outstanding->unnamed_answered; i++)
-        unnamed_answered(statements, false);
-    for (uint32_t i = 0; i < outstanding->unnamed_failed; i++)
-        unnamed_answered(statements, true);
-    uint32_t provided = outstanding->provided_answered + outstanding->provided_undone;
-    client->provided -= (uint16_t)(provided < client->provided ? provided : client->provided);
-    if (outstanding->provided_undone > 0)
-        client->has_own_unnamed = false;
-    bool is_first = true;
-    for (uint32_t i = 0; i < outstanding->unnamed_undone; i++) {
-        bool was_there = unnamed_undone(statements);
-        if (is_first)
-            client->has_own_unnamed = was_there;
-        is_first = false;
-    }
-}
-
-void prepare_answered(struct server *server)
-{
-    struct outstanding *outstanding = &server->outstanding;
-    struct statement_table *table = &server->proxy->statements;
-    if (server->client)
-        unnamed_events(server->client, outstanding);
-    if (outstanding->undone > 0)
-        expected_undo(table, &server->statements,
-                      server->client ? &server->client->statements : NULL,
-                      (int)outstanding->undone);
-    for (; outstanding->confirmed > 0; outstanding->confirmed--)
-        expected_confirm(table, &server->statements);
-    outstanding->undone = 0;
-    outstanding->unnamed_answered = outstanding->unnamed_failed = outstanding->unnamed_undone = 0;
-    outstanding->provided_answered = outstanding->provided_undone = 0;
-    outstanding->events = 0;
-}
-
-void prepare_all_gone(struct server *server)
-{
-    struct statement_table *table = &server->proxy->statements;
-    backend_statements_clear(table, &server->statements);
-    if (server->client)
-        client_statements_clear(table, &server->client->statements);
-}
-
-/* The client's name where the server says ours. */
-static void append_with_own_names(struct buffer *out, const struct client *client, const char *text)
-{
-    const char *prefix = client->proxy->statements.prefix;
-    const char *found;
-    while ((found = strstr(text, prefix))) {
-        size_t length = strlen(prefix) + strspn(found + strlen(prefix), "0123456789abcdef");
-        const char *name = client_statement_name(&client->statements, found, length);
-        buffer_append(out, text, (size_t)(found - text));
-        if (name)
-            buffer_append(out, name, strlen(name));
-        else
-            buffer_append(out, found, length);
-        text = found + length;
-    }
-    buffer_append(out, text, strlen(text) + 1);
-}
-
-/* A table has changed under a prepared statement: what backends prepared before is not trusted any more. */
-static void note_stale_plan(struct client *client, const uint8_t *body, size_t length)
-{
-    struct statement_table *table = table_of(client);
-    const char *sqlstate = error_field(body, length, 'C');
-    const char *message = error_field(body, length, 'M');
-    if (sqlstate && message && strcmp(sqlstate, SQLSTATE_FEATURE_NOT_SUPPORTED) == 0 &&
-        strstr(message, "cached plan"))
-        table->last_stale = ++table->last_parse;
-}
-
-bool prepare_translate_error(struct client *client, const uint8_t *body, size_t length)
-{
-    note_stale_plan(client, body, length);
-    const char *prefix = client->proxy->statements.prefix;
-    if (length == 0 || body[length - 1] != 0 || !memmem(body, length, prefix, strlen(prefix)))
-        return false;
-    struct buffer message = {0};
-    size_t mark = build_begin(&message, 'E');
-    for (size_t at = 0; at < length && body[at] != 0;) {
-        const char *text = (const char *)body + at + 1;
-        build_u8(&message, body[at]);
-        append_with_own_names(&message, client, text);
-        at += strlen(text) + 2;
-    }
-    build_u8(&message, 0);
-    build_end(&message, mark);
-    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
-    return true;
 }

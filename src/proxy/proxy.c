@@ -108,7 +108,7 @@ static void lane_free(struct proxy *proxy, struct lane *lane)
         free(lane->parameters[i].value);
     }
     free(lane->parameters);
-    auth_forget_starts(proxy, lane);
+    open_forget_starts(proxy, lane);
     free(lane->replication);
     free(lane->options);
     free(lane->section);

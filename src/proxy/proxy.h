@@ -399,7 +399,7 @@ void client_upstream_failed(struct client *client);
 void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port);
 const char *client_state_name(const struct client *client);
 
-/* ---- auth.c: startup packet to ready ---- */
+/* ---- auth.c: startup packet to proof ---- */
 
 /* Deals with bytes before CLIENT_READY; returns how many it took. */
 size_t auth_input(struct client *client, const uint8_t *bytes, size_t length);
@@ -408,13 +408,20 @@ void auth_ask_proof(struct client *client);
 /* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
 void auth_ask_scram(struct client *client, const char *secret);
 void auth_succeeded(struct client *client);
-/* A backend came for a client in CLIENT_LOGIN. */
-void auth_granted(struct client *client, struct server *server);
-/* The start-up settings have been answered on its backend: `error` is the server's message or NULL. */
-void auth_settled(struct client *client, const char *sqlstate, const char *error);
 void auth_forget_verifiers(struct proxy *proxy);
+
+/* ---- open.c: a session opens ---- */
+
+/* Whether the client has start-up settings that nobody has had before: they must be tried on a backend. */
+bool open_needs_backend(const struct client *client);
+/* A backend came for a client in CLIENT_LOGIN. */
+void open_granted(struct client *client, struct server *server);
+/* What there was to find out is known: `error` is the server's message, or NULL; then the session is open. */
+void open_settled(struct client *client, const char *sqlstate, const char *error);
+/* The cancel key and the first ReadyForQuery. */
+void open_ready(struct client *client);
 /* What the lane's clients' start-up settings came to may be different now. */
-void auth_forget_starts(struct proxy *proxy, struct lane *lane);
+void open_forget_starts(struct proxy *proxy, struct lane *lane);
 
 /* ---- session_start.c ---- */
 
@@ -429,7 +436,7 @@ bool session_may_use_pool(struct client *client);
 /* Looks at the login's and the session's time limits. */
 void auth_sweep(struct client *client);
 
-/* ---- relay.c: messages between a linked pair ---- */
+/* ---- relay_client.c, relay.c: messages between a linked pair ---- */
 
 /* Deals with a client's bytes; returns how many it took.  The rest must be kept. */
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length);

@@ -125,7 +125,7 @@ static void note_parameters(struct server *server)
         is_same = value && strcmp(value, lane->parameters[i].value) == 0;
     }
     if (!is_same)
-        auth_forget_starts(server->proxy, lane);
+        open_forget_starts(server->proxy, lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);
         free(lane->parameters[i].value);

@@ -362,7 +362,7 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
     struct client *client = server->client;
     switch (injection) {
     case INJECTION_LOGIN:
-        auth_settled(client, sqlstate, message);
+        open_settled(client, sqlstate, message);
         break;
     case INJECTION_QUESTION:
         server->has_failed_question = true;

@@ -1,0 +1,35 @@
+/*
+ * prepare_inside.h - what the files about prepared statements share: prepare.c, prepare_sql.c, prepare_answer.c.
+ */
+#ifndef PROXY_PREPARE_INSIDE_H
+#define PROXY_PREPARE_INSIDE_H
+
+#include "proxy/proxy.h"
+
+#define PREPARE_HEADER_BYTES 5
+
+static inline struct statement_table *prepare_table(const struct client *client)
+{
+    return &client->proxy->statements;
+}
+
+/* The message goes on unchanged. */
+static inline struct prepared_head prepare_passes(void)
+{
+    return (struct prepared_head){0};
+}
+
+/* A Parse of ours; `body` is what stands behind the name. */
+void prepare_queue_parse(struct server *server, const char *name, const void *body, size_t length);
+/* A Close of ours. */
+void prepare_queue_close(struct server *server, const char *name);
+/* A name under which nothing is ever left: closing it does nothing, and is answered. */
+void prepare_no_name(const struct client *client, char name[STATEMENT_NAME_BYTES]);
+
+/* A Query, or a Parse of the unnamed statement, that deallocates a statement of the protocol. */
+struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t type,
+                                                  const uint8_t *bytes, size_t at_hand,
+                                                  uint32_t message, const uint8_t *before,
+                                                  size_t before_length);
+
+#endif

@@ -1,0 +1,163 @@
+/*
+ * prepare_sql.c - where SQL meets prepared statements, and session state that a pool does not want.
+ *
+ * DEALLOCATE of a statement that the client prepared by the protocol: others use what is there under our name, so a
+ * sacrifice is prepared for the server to deallocate, and its answer is the client's.  And `pin = deny`: a statement
+ * that would tie its backend is replaced by one that raises an error which explains, so that the transaction
+ * that it stands in fails as with any other error.
+ */
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sqlstate.h"
+#include "proxy/prepare_inside.h"
+
+#define DEALLOCATE_MAX 256u /* longer queries are no plain DEALLOCATE */
+
+/* ---- DEALLOCATE in SQL, which some drivers say for Close ---- */
+
+static bool skip_word(const char **at, const char *word)
+{
+    size_t length = strlen(word);
+    if (strncasecmp(*at, word, length) != 0 || (*at)[length] == '_' || isalnum((*at)[length]))
+        return false;
+    *at += length;
+    *at += strspn(*at, " \t\r\n\f");
+    return true;
+}
+
+/* The name in `DEALLOCATE [PREPARE] name`, and nothing else; false for anything more. */
+static bool read_deallocate(const char *text, char *name, size_t *length)
+{
+    const char *at = text + strspn(text, " \t\r\n\f");
+    size_t count = 0;
+    if (!skip_word(&at, "deallocate"))
+        return false;
+    skip_word(&at, "prepare");
+    if (*at == '"') {
+        for (at++; *at && *at != '"'; at++)
+            name[count++] = *at;
+        if (*at++ != '"' || *at == '"')
+            return false;
+    } else {
+        for (; *at == '_' || isalnum((unsigned char)*at); at++)
+            name[count++] = (char)tolower((unsigned char)*at);
+        if (count == 3 && memcmp(name, "all", 3) == 0)
+            return false; /* the tag of its answer tells */
+    }
+    at += strspn(at, " \t\r\n\f;");
+    *length = count;
+    return count > 0 && *at == '\0';
+}
+
+/* Makes a statement for the server to deallocate: the client's own stays for others. */
+static void queue_sacrifice(struct client *client, struct server *server)
+{
+    static const uint8_t body[] = "SELECT 1\0\0"; /* and no parameter types */
+    char none[STATEMENT_NAME_BYTES];
+    prepare_no_name(client, none);
+    prepare_queue_close(server, none);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    prepare_queue_parse(server, none, body, sizeof(body));
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
+}
+
+/* A Query, or a Parse of the unnamed statement, that deallocates a statement of the protocol. */
+struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t type,
+                                                  const uint8_t *bytes, size_t at_hand,
+                                                  uint32_t message, const uint8_t *before,
+                                                  size_t before_length)
+{
+    struct server *server = client->server;
+    static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
+    char name[DEALLOCATE_MAX];
+    char sql[STATEMENT_NAME_BYTES + 20];
+    size_t length;
+    size_t text_at = PREPARE_HEADER_BYTES + (type == 'P');
+    if (at_hand != (size_t)message + 1 || at_hand > DEALLOCATE_MAX || at_hand <= text_at ||
+        !memchr(bytes + text_at, 0, at_hand - text_at) || server->status == 'E' ||
+        !read_deallocate((const char *)bytes + text_at, name, &length) ||
+        !client_statement_find(&client->statements, name, length) ||
+        (type == 'Q' && (server->outstanding.is_open || server->outstanding.is_skipping)))
+        return prepare_passes();
+    stream_queue(&server->stream, before, before_length);
+    queue_sacrifice(client, server);
+    if (type == 'Q') {
+        outstanding_injected(&server->outstanding, INJECTION_CLEAN);
+        stream_queue(&server->stream, sync_message, sizeof(sync_message));
+    }
+    struct buffer changed = {0};
+    size_t text_end = text_at + strlen((const char *)bytes + text_at) + 1;
+    snprintf(sql, sizeof(sql), "DEALLOCATE %snone", client->proxy->statements.prefix);
+    size_t mark = build_begin(&changed, (char)type);
+    if (type == 'P')
+        build_text(&changed, "");
+    build_text(&changed, sql);
+    buffer_append(&changed, bytes + text_end, at_hand - text_end);
+    build_end(&changed, mark);
+    stream_queue(&server->stream, buffer_bytes(&changed), buffer_length(&changed));
+    buffer_free(&changed);
+    client_statement_remove(prepare_table(client), &client->statements, name, length);
+    return (struct prepared_head){.taken = at_hand, .is_changed = true};
+}
+
+/* ---- a pool that does not pin ---- */
+
+static const char *denied_what(uint32_t signs)
+{
+    struct pin_verdict verdict = pin_judge(pin_denied(signs), 0, false);
+    for (unsigned i = 0; i < PIN_COUNT; i++) {
+        if ((verdict.pins | verdict.asks) & PIN_BIT(i) & ~PIN_BIT(PIN_SETTING))
+            return pin_name((enum pin)i);
+    }
+    return "session state";
+}
+
+/* A statement that fails as the refused one should: the server's own error leaves its transaction as it must. */
+static char *refusal_statement(const struct client *client, uint32_t signs)
+{
+    const struct config_pool *config = client->pool->config;
+    char *what = memory_printf(
+        config->pin_limit == 0
+            ? "pool \"%s\" does not keep session state (%s): pin = deny"
+            : "pool \"%s\" keeps session state (%s) for no more than its limit of pinned clients",
+        client->pool->name, denied_what(signs));
+    char *message = build_quote_literal(what);
+    char *statement = memory_printf(
+        "DO $pgreserve$BEGIN RAISE EXCEPTION USING ERRCODE='%s', MESSAGE=%s, HINT='Keep it within "
+        "a "
+        "transaction, or use a pool whose pin setting allows it, or one in session mode.'; "
+        "END$pgreserve$",
+        config->pin_limit == 0 ? SQLSTATE_FEATURE_NOT_SUPPORTED
+                               : SQLSTATE_CONFIGURATION_LIMIT_EXCEEDED,
+        message);
+    free(message);
+    free(what);
+    return statement;
+}
+
+struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,
+                                     uint32_t signs, const uint8_t *before, size_t before_length)
+{
+    const struct config_pool *config = client->pool->config;
+    if (config->pin_limit < 0 || client->pins != 0 || !pin_denied(signs) ||
+        client->pool->pinned < config->pin_limit || client->server->outstanding.is_skipping)
+        return prepare_passes();
+    struct buffer other = {0};
+    char *statement = refusal_statement(client, signs);
+    size_t mark = build_begin(&other, (char)type);
+    if (type == 'P')
+        build_text(&other, "");
+    build_text(&other, statement);
+    if (type == 'P')
+        build_u16(&other, 0);
+    build_end(&other, mark);
+    stream_queue(&client->server->stream, before, before_length);
+    stream_queue(&client->server->stream, buffer_bytes(&other), buffer_length(&other));
+    buffer_free(&other);
+    free(statement);
+    return (struct prepared_head){.taken = (size_t)message + 1, .is_changed = true};
+}

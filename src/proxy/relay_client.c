@@ -1,0 +1,358 @@
+/*
+ * relay_client.c - messages from a client to its backend; with relay.c, what runs for every query.
+ *
+ * A client gets a backend at the first message of a transaction.  Each message is judged by its header and passes as it
+ * comes, in runs.  Those that name prepared statements get another head (prepare.c); statement texts are read for signs
+ * of session state (proto/sql.h) before they go, so a Query or Parse is waited for until it is whole, when it is not
+ * too long: longer ones are scanned as they pass.
+ */
+#include <string.h>
+
+#include "base/memory.h"
+#include "proto/build.h"
+#include "proto/sqlstate.h"
+#include "proxy/proxy.h"
+
+#define HEADER_BYTES  5
+#define MESSAGE_LARGE 0x3fffffffu /* PostgreSQL's PQ_LARGE_MESSAGE_LIMIT */
+#define MESSAGE_SMALL 10000u      /* PQ_SMALL_MESSAGE_LIMIT */
+
+/* Where in the passing message its statement's text is. */
+enum text_phase { TEXT_NONE, TEXT_QUERY, TEXT_PARSE_NAME, TEXT_PARSE };
+
+/* The longest message of a type that PostgreSQL takes; 0 for a type that it does not know. */
+static uint32_t longest_message(uint8_t type)
+{
+    switch (type) {
+    case 'Q':
+    case 'P':
+    case 'B':
+    case 'F':
+    case 'd':
+        return MESSAGE_LARGE;
+    case 'C':
+    case 'D':
+    case 'E':
+    case 'H':
+    case 'S':
+    case 'X':
+    case 'c':
+    case 'f':
+        return MESSAGE_SMALL;
+    default:
+        return 0;
+    }
+}
+
+/* A text that is not there in whole is scanned as it passes; its signs come too late for what must go before it. */
+static void begin_text(struct client *client, uint8_t type, bool is_name_read)
+{
+    client->text_phase = TEXT_NONE;
+    if (type == 'Q')
+        client->text_phase = TEXT_QUERY;
+    else if (type == 'P')
+        client->text_phase = is_name_read ? TEXT_PARSE : TEXT_PARSE_NAME;
+    else
+        return;
+    sql_scan_start(&client->scan);
+}
+
+/* The next piece of a passing Query or Parse: finds the text in it. */
+static void feed_text(struct client *client, const uint8_t *bytes, size_t length)
+{
+    if (client->text_phase == TEXT_PARSE_NAME) {
+        const uint8_t *end = memchr(bytes, 0, length);
+        if (!end)
+            return;
+        length -= (size_t)(end - bytes) + 1;
+        bytes = end + 1;
+        client->text_phase = TEXT_PARSE;
+    }
+    const uint8_t *end = memchr(bytes, 0, length);
+    sql_scan_feed(&client->scan, bytes, end ? (size_t)(end - bytes) : length);
+    if (end) {
+        client->text_phase = TEXT_NONE;
+        settle_note_signs(client, sql_scan_finish(&client->scan), NULL, 0);
+    }
+}
+
+enum verdict { VERDICT_FORWARD, VERDICT_DISCARD, VERDICT_WAIT, VERDICT_END };
+
+/* After an error of ours: everything up to the next Sync is thrown away, as PostgreSQL does. */
+static enum verdict skip_message(struct client *client, uint8_t type)
+{
+    if (type == 'X') {
+        client_close(client);
+        return VERDICT_END;
+    }
+    if (type == 'S') {
+        struct buffer answer = {0};
+        client->is_skipping = false;
+        build_ready(&answer, 'I');
+        stream_write(&client->stream, buffer_bytes(&answer), buffer_length(&answer));
+        buffer_free(&answer);
+    }
+    return VERDICT_DISCARD;
+}
+
+/* The first message of a transaction: it needs a backend. */
+static enum verdict want_backend(struct client *client, uint8_t type)
+{
+    if (type == 'd' || type == 'c' || type == 'f' || type == 'H')
+        return VERDICT_DISCARD; /* outside of a COPY PostgreSQL ignores them too */
+    if (client->proxy->state != PROXY_RUNNING) {
+        client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
+                     "terminating connection due to administrator command", NULL, NULL);
+        return VERDICT_END;
+    }
+    if (!client_acquire(client))
+        return VERDICT_WAIT;
+    return VERDICT_FORWARD;
+}
+
+/* What happens to the message: it needs a backend, which may have to be waited for. */
+static enum verdict judge_message(struct client *client, uint8_t type)
+{
+    if (client->is_skipping)
+        return skip_message(client, type);
+    if (type == 'X') {
+        client_close(client);
+        return VERDICT_END;
+    }
+    if (!client->server)
+        return want_backend(client, type);
+    return VERDICT_FORWARD;
+}
+
+/* The text of a whole Query or Parse; NULL when it is another message or not all there. */
+static const char *whole_text(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message,
+                              size_t *length)
+{
+    const uint8_t *text = bytes + HEADER_BYTES;
+    const uint8_t *end = bytes + message + 1;
+    if ((type != 'Q' && type != 'P') || at_hand < (size_t)message + 1)
+        return NULL;
+    if (type == 'P') {
+        const uint8_t *name_end = memchr(text, 0, (size_t)(end - text));
+        if (!name_end)
+            return NULL;
+        text = name_end + 1;
+    }
+    const uint8_t *text_end = memchr(text, 0, (size_t)(end - text));
+    if (!text_end)
+        return NULL; /* malformed: the server says so */
+    *length = (size_t)(text_end - text);
+    return (const char *)text;
+}
+
+/* What the text of a statement asks of us before it may go.  Returns its signs. */
+static uint32_t prepare_way(struct client *client, const char *text, size_t length,
+                            const uint8_t **before, size_t *before_length,
+                            struct prepared_head *head)
+{
+    struct server *server = client->server;
+    uint32_t signs = sql_signs(text, length);
+    if (signs & SQL_SIGN_DATABASE)
+        proxy_clear_database(client, text, length);
+    if ((signs & SQL_SIGN_LOOK) && !client->has_private_names) {
+        stream_queue(&server->stream, *before, *before_length);
+        *before_length = 0;
+        head->is_changed = true;
+        prepare_make_private(client, server);
+    }
+    return signs;
+}
+
+/* A message goes to the server: what is remembered of it.  Returns what became of its head. */
+static struct prepared_head note_message(struct client *client, uint8_t type, const uint8_t *bytes,
+                                         size_t at_hand, uint32_t message, const uint8_t *before,
+                                         size_t before_length)
+{
+    struct server *server = client->server;
+    struct prepared_head head = {0};
+    if (server->outstanding.count == 0)
+        client->request_us = client->proxy->now_us;
+    if (server->outstanding.count == 0 && server->status == 'I')
+        client->transaction_us = client->proxy->now_us;
+    client->last_type = type;
+    stats_message(client, type);
+    size_t length = 0;
+    const char *text = whole_text(type, bytes, at_hand, message, &length);
+    uint32_t signs = 0;
+    if (!settle_is_shared(client)) {
+        if (text && (sql_signs(text, length) & SQL_SIGN_RESET))
+            client->saw_reset = true;
+        outstanding_sent(&server->outstanding, type);
+        return head;
+    }
+    bool was_changed = false;
+    if (text) {
+        signs = prepare_way(client, text, length, &before, &before_length, &head);
+        was_changed = head.is_changed;
+        head = prepare_refusal(client, type, message, signs, before, before_length);
+    }
+    if (head.taken == 0) {
+        if (text && (type == 'Q' || bytes[HEADER_BYTES] == 0))
+            settle_note_signs(client, signs, text, length);
+        else if (type == 'F')
+            settle_note_signs(client, SQL_SIGN_CODE, NULL, 0);
+        head =
+            prepare_translate(client, type, bytes, at_hand, message, signs, before, before_length);
+    }
+    head.is_changed |= was_changed;
+    if (!head.is_recorded)
+        outstanding_sent(&server->outstanding, type);
+    if (!text)
+        begin_text(client, type, head.taken > 0);
+    return head;
+}
+
+static bool is_valid(uint8_t type, uint32_t length)
+{
+    return length >= 4 && longest_message(type) > 0 && length - 4 <= longest_message(type);
+}
+
+static void refuse_message(struct client *client, uint8_t type, uint32_t length)
+{
+    char text[96];
+    if (longest_message(type) == 0)
+        snprintf(text, sizeof(text), "invalid frontend message type %u", type);
+    else
+        snprintf(text, sizeof(text), "invalid message length: %u bytes in a message of type %c",
+                 length, type);
+    client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
+}
+
+/* The first bytes of the text, for the one who asks what a connection is held with. */
+static void keep_query(struct client *client, uint8_t type, const uint8_t *body, size_t at_hand,
+                       uint32_t message)
+{
+    size_t length = message < 4 ? 0 : message - 4;
+    if (length > at_hand)
+        length = at_hand;
+    if (type == 'P') {
+        const uint8_t *end = length > 0 ? memchr(body, 0, length) : NULL;
+        size_t name = end ? (size_t)(end - body) + 1 : length;
+        body += name;
+        length -= name;
+    }
+    if (length >= CLIENT_QUERY_BYTES)
+        length = CLIENT_QUERY_BYTES - 1;
+    if (!client->query)
+        client->query = memory_alloc(CLIENT_QUERY_BYTES);
+    memcpy(client->query, body, length);
+    client->query[length] = '\0';
+}
+
+static void forward_to_server(struct client *client, const uint8_t *bytes, size_t length)
+{
+    if (!client->server)
+        return;
+    if (length > 0)
+        stream_write(&client->server->stream, bytes, length);
+    else if (stream_backlog(&client->server->stream) > 0)
+        stream_flush(&client->server->stream); /* heads that were changed */
+}
+
+/* Whether more of the message, or an answer to an earlier one, must come first. */
+static bool must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
+                      size_t at_hand, uint32_t message)
+{
+    if (client->is_skipping || !settle_is_shared(client) || !is_valid(type, message))
+        return false;
+    return !prepare_is_at_hand(type, bytes, at_hand, message) ||
+           prepare_must_wait(client, type, bytes, at_hand, message);
+}
+
+/* A Query or Sync that ends with a RESET before it has passed in whole. */
+static bool must_restore(const struct client *client)
+{
+    return client->saw_reset && client->message_left == 0 && client->server &&
+           !client->is_discarding && (client->last_type == 'Q' || client->last_type == 'S');
+}
+
+static void restore_behind(struct client *client, const uint8_t *bytes, size_t length)
+{
+    forward_to_server(client, bytes, length);
+    client->saw_reset = false;
+    settle_restore(client, client->server);
+}
+
+size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length)
+{
+    size_t at = 0;
+    size_t run = 0; /* from here on nothing has been forwarded yet */
+    while (at < length) {
+        if (client->message_left > 0) {
+            size_t piece = length - at;
+            if (piece > client->message_left)
+                piece = client->message_left;
+            if (client->text_phase != TEXT_NONE && !client->is_discarding)
+                feed_text(client, bytes + at, piece);
+            at += piece;
+            client->message_left -= (uint32_t)piece;
+            if (client->is_discarding)
+                run = at;
+            if (must_restore(client)) {
+                restore_behind(client, bytes + run, at - run);
+                run = at;
+            }
+            continue;
+        }
+        if (length - at < HEADER_BYTES)
+            break;
+        if (client->server && client->server->outstanding.count >= OUTSTANDING_MAX)
+            break;
+        uint8_t type = bytes[at];
+        uint32_t message = read_u32(bytes + at + 1);
+        if (must_wait(client, type, bytes + at, length - at, message))
+            break;
+        if (type == 'Q' || type == 'P')
+            keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
+                       message);
+        if (type == 'X' || !is_valid(type, message)) { /* the last thing that is read */
+            forward_to_server(client, bytes + run, at - run);
+            run = at;
+        }
+        if (!is_valid(type, message)) {
+            refuse_message(client, type, message);
+            return length;
+        }
+        enum verdict verdict = judge_message(client, type);
+        if (verdict == VERDICT_END)
+            return length;
+        if (verdict == VERDICT_WAIT)
+            return at;
+        client->is_discarding = verdict == VERDICT_DISCARD;
+        if (client->is_discarding) {
+            forward_to_server(client, bytes + run, at - run);
+            client->text_phase = TEXT_NONE;
+            run = at + HEADER_BYTES;
+        }
+        size_t head_bytes = HEADER_BYTES;
+        if (verdict == VERDICT_FORWARD) {
+            struct prepared_head head =
+                note_message(client, type, bytes + at, length - at, message, bytes + run, at - run);
+            if (head.taken > 0)
+                head_bytes = head.taken;
+            if (head.is_changed)
+                run = at + head.taken;
+        }
+        client->message_left = message - 4 - (uint32_t)(head_bytes - HEADER_BYTES);
+        at += head_bytes;
+        if (must_restore(client)) {
+            restore_behind(client, bytes + run, at - run);
+            run = at;
+        }
+    }
+    if (!client->is_discarding)
+        forward_to_server(client, bytes + run, at - run);
+    return at;
+}
+
+bool relay_awaits_more(const struct client *client)
+{
+    return client->state == CLIENT_LINKED &&
+           (client->message_left > 0 || buffer_length(&client->held) > 0 ||
+            (client->last_type != 'Q' && client->last_type != 'S'));
+}
