@@ -329,8 +329,10 @@ void expect_answer(struct backend_statements *map, enum expected_kind kind,
                    struct statement *statement, const char *name, size_t name_length)
 {
     struct expected *expected = memory_alloc(sizeof(*expected) + name_length + 1);
+    const struct backend_statement *there = find(map, statement);
     expected->kind = kind;
     expected->statement = statement;
+    expected->before = there ? there->parsed : 0;
     statement->references++;
     expected->name_length = name_length;
     if (name_length > 0)
@@ -363,17 +365,24 @@ bool expected_decides_statement(const struct backend_statements *map,
     return false;
 }
 
-/* Not there after all, unless a later message prepares it again. */
+/* The backend has it as it had it before, or not at all; a later message that prepares it again stands. */
 static void undo_statement(struct statement_table *table, struct backend_statements *map,
-                           const struct expected *expected)
+                           const struct expected *expected, bool has_failed)
 {
-    const struct expected *later = expected;
-    while ((later = TAILQ_NEXT(later, link))) {
+    uint64_t before = has_failed ? 0 : expected->before;
+    struct expected *later = TAILQ_NEXT(expected, link);
+    for (; later; later = TAILQ_NEXT(later, link)) {
         if (later->statement == expected->statement &&
-            (later->kind == EXPECT_PARSE || later->kind == EXPECT_CLIENT_PARSE))
+            (later->kind == EXPECT_PARSE || later->kind == EXPECT_CLIENT_PARSE)) {
+            later->before = before;
             return;
+        }
     }
-    backend_statement_remove(table, map, expected->statement);
+    struct backend_statement *there = find(map, expected->statement);
+    if (there && before > 0)
+        there->parsed = before;
+    else if (there)
+        forget_statement(table, map, there);
 }
 
 /* A Close on its way of a name that never was: nothing comes back when it is skipped too. */
@@ -389,7 +398,7 @@ static void undo_later_close(const struct expected *expected)
 }
 
 static void undo(struct statement_table *table, struct backend_statements *map,
-                 struct client_statements *client, const struct expected *expected)
+                 struct client_statements *client, const struct expected *expected, bool has_failed)
 {
     const char *name = expected->name;
     size_t length = expected->name_length;
@@ -399,11 +408,11 @@ static void undo(struct statement_table *table, struct backend_statements *map,
             client_statement_remove(table, client, name, length);
         else if (client)
             remember_former(client, expected->statement, name, length);
-        undo_statement(table, map, expected);
+        undo_statement(table, map, expected, has_failed);
         undo_later_close(expected);
         break;
     case EXPECT_PARSE:
-        undo_statement(table, map, expected);
+        undo_statement(table, map, expected, has_failed);
         break;
     case EXPECT_CLIENT_CLOSE:
         if (client && !client_statement_find(client, name, length))
@@ -411,6 +420,7 @@ static void undo(struct statement_table *table, struct backend_statements *map,
         break;
     case EXPECT_EVICTION:
         backend_statement_add(table, map, expected->statement);
+        find(map, expected->statement)->parsed = expected->before;
         break;
     case EXPECT_ERROR:
         break;
@@ -418,14 +428,14 @@ static void undo(struct statement_table *table, struct backend_statements *map,
 }
 
 void expected_undo(struct statement_table *table, struct backend_statements *map,
-                   struct client_statements *client, int count)
+                   struct client_statements *client, int count, bool first_has_failed)
 {
     struct expected *last = TAILQ_FIRST(&map->expected);
     for (int i = 1; i < count && last; i++)
         last = TAILQ_NEXT(last, link);
     while (last) {
         struct expected *before = TAILQ_PREV(last, expected_list, link);
-        undo(table, map, client, last);
+        undo(table, map, client, last, first_has_failed && !before);
         forget_expected(table, map, last);
         last = before;
     }

@@ -132,6 +132,7 @@ struct expected {
     TAILQ_ENTRY(expected) link;
     enum expected_kind kind;
     struct statement *statement;
+    uint64_t before; /* when the backend had prepared it before; 0: it had not */
     size_t name_length;
     char name[]; /* the client's */
 };
@@ -171,10 +172,10 @@ void expect_answer(struct backend_statements *map, enum expected_kind kind,
                    struct statement *statement, const char *name, size_t name_length);
 /* The server has answered the first of what is expected as assumed. */
 void expected_confirm(struct statement_table *table, struct backend_statements *map);
-/* The server skips the first `count` of them: takes back what was assumed, the last one first.  `client` may be NULL: it
+/* The server skips the first `count` of them (the first may have failed itself, then what it was to replace is gone): takes back what was assumed, the last one first.  `client` may be NULL: it
  * has left. */
 void expected_undo(struct statement_table *table, struct backend_statements *map,
-                   struct client_statements *client, int count);
+                   struct client_statements *client, int count, bool first_has_failed);
 /* Whether an answer to a Parse of ours is still due that decides whether the backend has the statement. */
 bool expected_decides_statement(const struct backend_statements *map,
                                 const struct statement *statement);

@@ -197,6 +197,7 @@ static void skip_entry(struct outstanding *o, uint8_t entry)
 /* An error in an extended message, the head: the server skips to the next Sync. */
 static void skip_to_sync(struct outstanding *o)
 {
+    o->first_has_failed = o->undone == 0 && is_tracked(peek(o));
     if (peek(o) == OUTSTANDING_UNNAMED_PARSE) {
         o->unnamed_failed++;
         o->events++;

@@ -35,9 +35,10 @@ struct outstanding {
     bool is_copying_both; /* COPY BOTH: replication; never ends in a reusable backend */
     bool is_confused;     /* what the server will answer is not known for sure: do not reuse */
     /* Since somebody looked: */
-    uint32_t events;    /* the sum of those below */
-    uint32_t confirmed; /* tracked entries answered */
-    uint32_t undone;    /* tracked entries that an error made the server skip; they come first */
+    uint32_t events;       /* the sum of those below */
+    uint32_t confirmed;    /* tracked entries answered */
+    uint32_t undone;       /* tracked entries that an error made the server skip; they come first */
+    bool first_has_failed; /* the first of these is what failed */
     uint32_t unnamed_answered; /* of the unnamed statement, likewise */
     uint32_t unnamed_failed;   /* its Parse was what failed; comes before those that were skipped */
     uint32_t unnamed_undone;

@@ -39,8 +39,8 @@ void prepare_answered(struct server *server)
         unnamed_events(server->client, outstanding);
     if (outstanding->undone > 0)
         expected_undo(table, &server->statements,
-                      server->client ? &server->client->statements : NULL,
-                      (int)outstanding->undone);
+                      server->client ? &server->client->statements : NULL, (int)outstanding->undone,
+                      outstanding->first_has_failed);
     for (; outstanding->confirmed > 0; outstanding->confirmed--)
         expected_confirm(table, &server->statements);
     outstanding->undone = 0;

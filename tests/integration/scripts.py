@@ -8,6 +8,7 @@ leave one free.  When a segment is over, the proxy must find out by itself that 
 Clients do not meet: each has its own table, channel, lock and names, so that a script has one right answer.
 """
 
+import itertools
 import struct
 from dataclasses import dataclass, field
 
@@ -283,6 +284,14 @@ def normalized(message_):
     return kind, body
 
 
+def in_order(messages):
+    """Parameters that are reported side by side may come in any order."""
+    result = []
+    for kind, group in itertools.groupby(messages, lambda message_: message_[0]):
+        result += sorted(group) if kind == "S" else group
+    return result
+
+
 def in_failed_transaction(messages):
     """Behind an error the server refuses everything; in which words depends on what it had prepared before."""
     return [("E", b"") if kind == "E" else (kind, body) for kind, body in messages if kind in "EZ"]
@@ -315,7 +324,7 @@ class Player:
         self.wire.send(step.say)
         messages = []
         for _ in range(step.readies):
-            batch_ = [normalized(m) for m in self.wire.until("Z")]
+            batch_ = in_order([normalized(m) for m in self.wire.until("Z")])
             messages += in_failed_transaction(batch_) if self.has_failed else batch_
             self.has_failed = batch_[-1] == ("Z", b"E")
         self.transcript.append((step.note, messages))
