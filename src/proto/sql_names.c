@@ -105,7 +105,8 @@ static bool is_mark(const struct token *token, char mark)
 static void tell(const char *name, size_t length, sql_name_callback named, void *arg)
 {
     char text[SQL_NAME_MAX];
-    if (length >= sizeof(text) || !memchr(name, '.', length) || name[length - 1] == '.')
+    if (length == 0 || length >= sizeof(text) || !memchr(name, '.', length) ||
+        name[length - 1] == '.')
         return;
     for (size_t i = 0; i < length; i++) {
         if (!is_word_byte(name[i]) && name[i] != '.')
