@@ -80,6 +80,7 @@ void settle_forget(struct server *server)
     server->is_unknown = false;
     server->hidden_by = 0;
     server->sequences_by = 0;
+    server->inserted_by = 0;
 }
 
 /* ---- pins ---- */
@@ -128,7 +129,7 @@ void settle_link(struct client *client, struct server *server)
     if ((client->settings == server->settings && !server->needs_look) ||
         client->lane->is_replication)
         return;
-    if (is_others(server->sequences_by, client)) {
+    if (is_others(server->sequences_by, client) || is_others(server->hidden_by, client)) {
         buffer_append(&sql, "DISCARD SEQUENCES;", strlen("DISCARD SEQUENCES;"));
         server->sequences_by = 0;
     }
@@ -188,6 +189,8 @@ static void note_sequences(struct client *client, uint32_t signs)
     struct server *server = client->server;
     if (signs & SQL_SIGN_CURRVAL)
         client->lane->uses_currval = true;
+    if (signs & (SQL_SIGN_SEQUENCE | SQL_SIGN_INSERT))
+        server->inserted_by = client->id;
     if ((signs & SQL_SIGN_SEQUENCE) || ((signs & SQL_SIGN_INSERT) && client->lane->uses_currval)) {
         settle_pin(client, PIN_BIT(PIN_SEQUENCE));
         server->sequences_by = client->id;
@@ -218,6 +221,8 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         client->server->watches_tags = true;
     if (signs & SQL_SIGN_RESET)
         client->saw_reset = true;
+    if (signs & SQL_SIGN_SEED)
+        client->server->is_spoilt = true; /* DISCARD ALL leaves random() as it was seeded */
 }
 
 /* The same as a simple query, but that the client's unnamed statement and portals stay what they are: it runs in the
@@ -255,6 +260,16 @@ static void queue_aside(struct server *server, const char *sql,
     buffer_free(&messages);
 }
 
+bool settle_own_sequences(struct client *client, struct server *server)
+{
+    if (!is_others(server->inserted_by, client) || server->status == 'E' ||
+        server->outstanding.is_open || server->outstanding.is_skipping)
+        return false;
+    server->inserted_by = 0;
+    queue_aside(server, "DISCARD SEQUENCES", INJECTION_CLEAN);
+    return true;
+}
+
 void settle_restore(struct client *client, struct server *server)
 {
     struct buffer sql = {0};
@@ -279,6 +294,8 @@ void settle_ask(struct client *client, struct server *server, uint32_t asks)
 {
     struct buffer sql = {0};
     struct buffer customs = {0};
+    if (client->pins & PIN_BIT(PIN_SETTING))
+        asks |= PIN_BIT(PIN_TEMP); /* made under such a search_path */
     asks &= PINS_ASKABLE;
     if (asks == 0 || server->asked != 0)
         return;
@@ -325,8 +342,17 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     free(copy);
 }
 
+/* Under such a search_path an unmarked CREATE TABLE makes a temporary one. */
+static bool hides_temporary(const struct settings *settings)
+{
+    const char *path = settings_get(settings, "search_path");
+    return path && strstr(path, "pg_temp");
+}
+
 static void take_settings(struct client *client, struct server *server, struct settings *settings)
 {
+    if (hides_temporary(settings))
+        server->found |= PIN_BIT(PIN_SETTING);
     replace(table_of(client), &client->settings, settings);
     replace(table_of(client), &server->settings, settings_hold(settings));
     const char *name = settings_get(settings, "application_name");
