@@ -121,6 +121,11 @@ integration: all ## run the integration tests against $(BUILD)/pgreserve
 browser: all ## show the page of $(BUILD)/pgreserve in a browser and test it
 	@$(PYTHON) scripts/test.py --browser $(PROGRAM)
 
+# Random sessions by the hundred thousand (eight scripts a scenario); PGRESERVE_SEED repeats a run.
+soak: all ## play random sessions for hours: SCENARIOS=20000
+	@PGRESERVE_BINARY=$(CURDIR)/$(PROGRAM) PGRESERVE_SCENARIOS=$(or $(SCENARIOS),20000) \
+	    $(PYTHON) -m pytest tests/integration/test_differential.py -q -s -n 2 -p no:cacheprovider
+
 asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/test.py --sanitized
 

@@ -29,7 +29,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CORES = len(os.sched_getaffinity(0))
 LINTS = ("lint-floors", "lint-format", "lint-cppcheck", "lint-tidy")
 PROGRAM_SECONDS = 300
-INTEGRATION_SECONDS = 1500
+INTEGRATION_SECONDS = 2400
 UNSTEADY_MOST = 10  # more failures than this are no accident of a busy machine
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",

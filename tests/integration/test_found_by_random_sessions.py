@@ -1,0 +1,80 @@
+"""What random sessions have found once, each by its name: the same answers as on a connection of one's own.
+
+Every case is a short session of one client.  It is played on a connection of its own and through a pool of one backend on
+which another client has left prepared statements of the same texts; all messages must be equal.
+"""
+
+import pytest
+
+from scripts import Script, Segment, Step, batch, play, prepare_server, q, wire_to, x
+from server import PASSWORD, ROLE
+from wire import bind, close, describe, execute, parse, sync
+
+
+def run(name, *values):
+    return bind("", name, values) + describe("P") + execute()
+
+
+def pipeline(note, *batches):
+    return Step(b"".join(messages + sync() for messages in batches), len(batches), note)
+
+
+SELECT, PLUS = "SELECT 1", "SELECT $1::int + 1"
+CASES = {
+    "the unnamed statement outlives a question of ours": [
+        x("CREATE TEMP TABLE kept AS SELECT 1 AS one"), batch("run it again", run("")), q("DROP TABLE kept")],
+    "an error names a statement whose Parse was skipped by the client's name": [
+        pipeline("parse behind an error", run("missing") + parse("S_1", PLUS), run("S_1", "0"))],
+    "an error names a statement that was closed meanwhile by the client's name": [
+        pipeline("close while it runs", parse("a", SELECT) + run("a", "1", "1"), close("S", "a"), run("b"))],
+    "a Parse that was skipped is not used across a Sync": [
+        pipeline("use in the next batch", run("a") + parse("a", SELECT), run("a"))],
+    "a Close that was skipped is not believed across a Sync": [
+        batch("parse", parse("a", SELECT)),
+        pipeline("close behind an error", run("b") + close("S", "a"), run("a"), parse("a", SELECT))],
+    "a skipped Close of a name that never was brings nothing back": [
+        pipeline("parse, then close, both skipped", parse("a", SELECT) + parse("a", SELECT) + parse("b", SELECT),
+                 run("b") + close("S", "b")),
+        batch("parse", parse("b", SELECT))],
+    "two names of one text are two statements": [
+        batch("parse twice", parse("a", PLUS) + parse("b", PLUS)), batch("run the second", run("b")),
+        batch("run the first", run("a"))],
+    "a statement of ours that was skipped is prepared again in the next batch": [
+        batch("parse", parse("a", SELECT) + parse("b", PLUS)), q("SELECT 1"),
+        pipeline("behind an error", run("a", "1", "2") + describe("S", "b"), describe("S", "b") + run("a"))],
+    "a skipped Parse of the unnamed statement leaves the one before": [
+        x(SELECT), batch("skipped", run("missing") + parse("", PLUS)), batch("run", run(""))],
+    "a failed Parse of the unnamed statement leaves none": [
+        x(SELECT), batch("fails", parse("", "SELEKT")), batch("run", run(""))],
+    "a closed unnamed statement is gone": [
+        batch("parse", parse("", SELECT)), batch("close", close("S", "")), batch("run", run(""))],
+    "the unnamed statement is there in a failed transaction": [
+        x("BEGIN"), x("RESET work_mem"), pipeline("fail", parse("a", SELECT), parse("a", SELECT), describe("S", "")),
+        q("ROLLBACK")],
+    "DEALLOCATE by the extended protocol is answered in order": [
+        batch("parse", parse("a", SELECT)), x('DEALLOCATE "a"'), batch("run", run("a"))],
+    "what an aborted transaction set back is reported before ReadyForQuery": [
+        x("BEGIN"), q("SET TimeZone TO 'Asia/Tokyo'"), x("DISCARD ALL"), q("COMMIT"), q("SHOW TimeZone")],
+    "RESET goes back to the start-up packet and reports it once": [
+        q("SET TimeZone = 'America/New_York'"), q("RESET TimeZone"), q("RESET ALL"), q("SHOW TimeZone")],
+    "a setting beside a RESET in one text is reported": [
+        q("SET TimeZone = 'America/New_York'; RESET work_mem"), q("SHOW TimeZone")],
+    "one statement prepared again and again in transactions": [
+        Step(step.say, note=step.note) for _ in range(3) for step in (
+            q("BEGIN"), batch("parse", parse("a", SELECT)), batch("run", run("a")), batch("close", close("S", "a")),
+            q("COMMIT"))],
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_random_session_found(start_proxy, postgres, name):
+    prepare_server(postgres)
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    scripts = [Script({"TimeZone": "Europe/Berlin"}, [Segment(CASES[name])])]
+    own = play(lambda parameters: wire_to(postgres.port, ROLE, PASSWORD, parameters), scripts, [0], 1)
+    with proxy.wire() as other:
+        for number, sql in enumerate((SELECT, PLUS)):
+            assert other.ask(parse(f"a{number}", sql), parse(f"b{number}", sql)).kinds == "11Z"
+        shared = play(lambda parameters: wire_to(proxy.port(), ROLE, PASSWORD, parameters), scripts, [0], 1)
+    for before, now in zip(own[0], shared[0]):
+        assert now == before
