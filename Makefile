@@ -187,5 +187,5 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .DELETE_ON_ERROR:
-.PHONY: all tests run dependencies test unit property integration browser asan coverage bench lint \
+.PHONY: all tests run dependencies test unit property integration browser soak asan coverage bench lint \
         lint-floors lint-format lint-cppcheck lint-tidy format install clean help
