@@ -336,18 +336,23 @@ class Player:
 
 def play(connect, scripts, order, holders):
     """Plays all scripts, a step at a time in this order; `holders` clients may hold a backend at once."""
-    players = [Player(connect(script_.parameters), script_) for script_ in scripts]
+    players = []
     turn = 0
-    while not all(player.is_done for player in players):
-        inside = sum(player.is_inside for player in players)
-        able = [player for player in players
-                if not player.is_done and (player.is_inside or not player.current.holds or inside < holders)]
-        player = able[order[turn % len(order)] % len(able)]
-        player.play_step()
-        turn += 1
-    for player in players:
-        player.wire.send(message("X"))
-        player.wire.close()
+    try:
+        for script_ in scripts:
+            players.append(Player(connect(script_.parameters), script_))
+        while not all(player.is_done for player in players):
+            inside = sum(player.is_inside for player in players)
+            able = [player for player in players
+                    if not player.is_done and (player.is_inside or not player.current.holds or inside < holders)]
+            player = able[order[turn % len(order)] % len(able)]
+            player.play_step()
+            turn += 1
+        for player in players:
+            player.wire.send(message("X"))
+    finally:
+        for player in players:
+            player.wire.close()
     return [player.transcript for player in players]
 
 
