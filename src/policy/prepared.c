@@ -92,12 +92,14 @@ void client_statement_add(struct client_statements *map, const char *name, size_
     named->statement = statement;
     statement->references++;
     HASH_ADD_KEYPTR(hh, map->by_name, named->name, length, named);
+    map->bytes += statement->length;
 }
 
 static void forget_name(struct statement_table *table, struct client_statements *map,
                         struct client_statement *named)
 {
     HASH_DEL(map->by_name, named);
+    map->bytes -= named->statement->length;
     statement_drop(table, named->statement);
     free(named);
 }

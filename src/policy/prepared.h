@@ -74,6 +74,7 @@ TAILQ_HEAD(unnamed_list, unnamed);
 /* A client's names.  Former ones are known a while longer, for errors that are on their way may speak of them. */
 struct client_statements {
     struct client_statement *by_name;
+    size_t bytes; /* of their texts */
     struct client_statement *former; /* the same, by the statement's address */
     struct unnamed *unnamed;         /* as the server has confirmed it; may be NULL */
     struct unnamed *spare;

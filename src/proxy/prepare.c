@@ -19,6 +19,7 @@
 #define STATEMENT_MAX    32768u /* longer Query and Parse messages are not waited for, nor shared */
 #define NAMES_MAX        16384u /* longer names are not looked at */
 #define CLIENT_NAMES_MAX 10000u /* names of one client; more tie it to its backend */
+#define CLIENT_TEXTS_MAX (8u << 20) /* bytes of their texts, likewise */
 
 /* Where the names of a message stand. */
 struct head {
@@ -268,7 +269,8 @@ static struct prepared_head translate_parse(struct client *client, struct server
         client_statement_find(&client->statements, head.name, head.name_length);
     if (!known && (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
                    client->pool->config->max_prepared_statements == 0 ||
-                   HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX)) {
+                   HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX ||
+                   client->statements.bytes >= CLIENT_TEXTS_MAX)) {
         settle_pin(client, PIN_BIT(PIN_STATEMENTS));
         return prepare_passes();
     }
