@@ -226,6 +226,25 @@ def test_sockets_and_fds(proxy):
     assert PASSWORD not in str(proxy.show("FDS") + proxy.show("CONFIG") + proxy.show("DATABASES"))
 
 
+def test_prepared_statements_are_counted_on_both_sides(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+
+    def shown(table, **cells):
+        return row_of(proxy.show(table), **cells)["prepared_statements"]
+
+    with proxy.wire(application_name="none"), proxy.wire(application_name="two") as client:
+        for name in ("a", "b"):
+            client.send(wire.parse(name, f"SELECT '{name}'") + wire.sync())
+            assert not client.answer().errors
+        assert (shown("CLIENTS", application_name="two"), shown("CLIENTS", application_name="none")) == ("2", "0")
+        assert shown("SERVERS", database="app@automation") == "2"
+        client.send(wire.close("S", "b") + wire.sync())
+        assert not client.answer().errors
+        assert shown("CLIENTS", application_name="two") == "1"
+        assert shown("SERVERS", database="app@automation") == "2", "others may use it still"
+    assert {row["prepared_statements"] for row in proxy.show("SERVERS") if "@adhoc" in row["database"]} == {"0"}
+
+
 def test_mem_counts_its_objects(proxy):
     with proxy.wire(), proxy.wire():
         rows = {row["name"]: row for row in proxy.show("MEM")}
