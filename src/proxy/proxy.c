@@ -407,7 +407,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->later_event = event_new(base, -1, 0, on_later, proxy);
     proxy->tick_event = evtimer_new(base, on_tick, proxy);
     if (getrandom(proxy->secret, sizeof(proxy->secret), 0) < 0)
-        log_warning("no random bytes for the secret of mock salts");
+        log_event(LOG_LEVEL_WARNING, "no random bytes for the secret of mock salts");
     uint64_t random = 0;
     if (getrandom(&random, sizeof(random), 0) < 0)
         random = (uint64_t)proxy->now_us;
@@ -446,7 +446,8 @@ bool proxy_start(struct proxy *proxy)
     for (size_t i = 0; i < proxy->config->pool_count; i++) {
         struct proxy_pool *pool = pool_new(proxy, &proxy->config->pools[i]);
         if (!pool) {
-            log_error("more than %d pools", BUDGET_POOLS_MAX);
+            log_event(LOG_LEVEL_ERROR, "too many pools",
+                      LOG_FIELD_NUMBER("most", BUDGET_POOLS_MAX));
             proxy->exit_status = 2;
             return false;
         }

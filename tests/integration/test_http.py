@@ -298,7 +298,7 @@ def test_malformed_requests_hurt_nobody(proxy, name):
 def test_running_out_of_descriptors_is_no_busy_loop_and_no_end(start_proxy):
     proxy = start_proxy(files_limit=100)
     crowd = [socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=5) for _ in range(130)]
-    wait_until(lambda: "http cannot accept" in proxy.log(), "the descriptors to run out")
+    wait_until(lambda: "accepting pauses" in proxy.log(), "the descriptors to run out")
     before = proxy.cpu_seconds()
     with Stopwatch() as watch:
         wait_until(lambda: watch.so_far > 0.5, "half a second of it")
