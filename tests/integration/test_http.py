@@ -183,7 +183,7 @@ def test_every_slot_is_somewhere_and_says_what_it_does(start_proxy):
         running.send(query("SELECT pg_sleep(60)"))
         pinned.query("LISTEN x")
         open_transaction.query("BEGIN")
-        proxy.wait_pool(in_use=3)
+        proxy.wait_pool(in_use=3, pinned=1)
         document = live(proxy)
         expected = {"running": 1, "pinned": 1, "idle_in_transaction": 1, "idle": 2}
         for kind, count in slots_of(document).items():

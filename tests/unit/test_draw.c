@@ -92,7 +92,7 @@ static void what_a_daemon_says_is_not_trusted(void **state)
         draw("{\"version\":\"\\u001b[2J\\n\",\"state\":\"\\u009b31m\",\"uptime_seconds\":-1e308,"
              "\"pools\":[{\"name\":\"a\\u202eb\\u001b]0;x\\u0007\",\"in_use\":9223372036854775807,"
              "\"total_possible\":-4,\"available\":\"many\",\"longest_wait\":1e308,"
-             "\"held_by\":\"\u001b[31m\\nx\"},{\"held_by\":7},"
+             "\"held_by\":\"\\u001b[31m\\nx\"},{\"held_by\":7},"
              "{\"in_use\":5,\"available\":900,\"total_possible\":3}],\"total\":{}}",
              true, false);
     for (const char *at = drawn; *at; at++)
