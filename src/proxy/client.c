@@ -149,6 +149,8 @@ static void client_gone(struct client *client)
     client->query = NULL;
     client->scram = NULL;
     startup_free(&client->startup);
+    if (proxy->sweep_next == client)
+        proxy->sweep_next = TAILQ_NEXT(client, link);
     TAILQ_REMOVE(&proxy->clients, client, link);
     proxy->client_count--;
     client_set_state(client, CLIENT_GONE);

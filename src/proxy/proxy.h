@@ -293,7 +293,9 @@ struct proxy {
     struct event *tick_event;
     struct event *accept_again_event;
     struct event *signal_events[6];
-    int spare_fd; /* given up for a moment when descriptors run out */
+    int spare_fd;              /* given up for a moment when descriptors run out */
+    struct client *sweep_next; /* where the next tick goes on; NULL: at the first */
+    int64_t swept_us;          /* when clients were looked at last */
     int client_count;
     int open_server_count;
     enum proxy_state state;
