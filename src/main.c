@@ -1,6 +1,7 @@
 /*
  * main.c - which command: run, check, status, hash-password.
  */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,9 @@ static void raise_descriptor_limit(void)
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
         limit.rlim_cur = limit.rlim_max;
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-            log_warning("the limit of open files could not be raised");
+            log_event(LOG_LEVEL_WARNING, "the limit of open files could not be raised",
+                      LOG_FIELD_TEXT("reason", strerror(errno)),
+                      LOG_FIELD_NUMBER("limit", limit.rlim_max));
     }
 }
 

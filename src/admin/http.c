@@ -242,8 +242,8 @@ static void on_accept_error(struct evconnlistener *acceptor, void *arg)
 {
     struct timeval moment = {0, 100000};
     (void)arg;
-    log_warning("http cannot accept: %s; it pauses for 100 ms",
-                evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR()));
+    log_event(LOG_LEVEL_WARNING, "accepting pauses for 100 ms", LOG_FIELD_TEXT("protocol", "http"),
+              LOG_FIELD_KIND("reason", evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR())));
     evconnlistener_disable(acceptor);
     event_base_once(evconnlistener_get_base(acceptor), -1, EV_TIMEOUT, accept_again, acceptor,
                     &moment);
@@ -253,6 +253,7 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
 {
     const char *host = at->host && strcmp(at->host, "*") == 0 ? "0.0.0.0" : at->host;
     struct evhttp *server = evhttp_new(listener->http->proxy->base);
+    char address[320];
     if (!server)
         return false;
     listener->server = server;
@@ -262,15 +263,18 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
     evhttp_set_max_body_size(server, REQUEST_BODY_MAX);
     evhttp_set_timeout(server, REQUEST_SECONDS);
     evhttp_set_gencb(server, on_request, listener);
+    snprintf(address, sizeof(address), "%s:%u", at->is_unix ? at->path : at->host, at->port);
     struct evhttp_bound_socket *bound =
         at->is_unix ? NULL : evhttp_bind_socket_with_handle(server, host, at->port);
     if (!bound) {
-        log_error("cannot listen on %s:%u for http", at->is_unix ? at->path : at->host, at->port);
+        log_event(LOG_LEVEL_ERROR, "cannot listen", LOG_FIELD_KIND("address", address),
+                  LOG_FIELD_TEXT("pool", "admin"), LOG_FIELD_TEXT("protocol", "http"));
         return false;
     }
     listener->is_loopback = is_loopback(evhttp_bound_socket_get_fd(bound));
     evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
-    log_info("listening on %s:%u for http", at->host, at->port);
+    log_event(LOG_LEVEL_INFO, "listening", LOG_FIELD_TEXT("address", address),
+              LOG_FIELD_TEXT("pool", "admin"), LOG_FIELD_TEXT("protocol", "http"));
     return true;
 }
 

@@ -64,9 +64,7 @@ static json_t *pool_json(const struct proxy_pool *pool, const int counts[SLOT_CO
                          bool shows_clients)
 {
     const struct config_pool *config = pool->config;
-    struct status_figures figures;
-    status_of_pool(pool, &figures);
-    json_t *root = status_figures_json(&figures);
+    json_t *root = status_pool_json(pool);
     json_t *more = json_pack(
         "{s:s, s:i, s:i, s:f, s:b, s:I, s:o, s:o, s:o}", "mode", mode_name(config->mode), "size",
         config->size, "max_overflow", config->max_overflow, "timeout",

@@ -106,7 +106,7 @@ static void put_holder(struct show_row *row, const struct server *server)
 {
     const struct client *client = server->client;
     put_who(row, client);
-    row_text(row, watch_state(client));
+    row_text(row, client_doing(client));
     row_seconds(row, client->proxy->now_us - client->linked_us);
     put_pins(row, client);
     row_text(row, client->query ? client->query : "");

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/owners.h"
 #include "admin/status.h"
 #include "base/memory.h"
 #include "proxy/control.h"
@@ -334,6 +335,7 @@ static const struct show_column status_columns[] = {
     {"ceiling", SHOW_INT4,
      SHOW_PUBLIC}, /* connections open when the upstream said "full"; null: never */
     {"error", SHOW_TEXT, SHOW_ADDRESSES}, /* of the last upstream login, while it fails */
+    {"held_by", SHOW_TEXT, SHOW_PUBLIC},  /* the applications that hold most: owners.h */
     {NULL, SHOW_TEXT, SHOW_PUBLIC},
 };
 
@@ -367,6 +369,7 @@ static const char *login_error(const struct proxy_pool *pool)
 static void status_rows(const struct proxy *proxy, struct show_row *row)
 {
     struct status_figures figures;
+    char owners[OWNERS_BYTES];
     int connecting = 0;
     int64_t ceiling = 0;
     bool is_paused = false;
@@ -378,6 +381,8 @@ static void status_rows(const struct proxy *proxy, struct show_row *row)
         row_bool(row, pool->pool.is_paused);
         row_positive(row, pool->ceiling);
         row_text(row, login_error(pool));
+        owners_of_pool(pool, owners, sizeof(owners));
+        row_format(row, "%s", owners);
         connecting += pool->pool.counts[BACKEND_CONNECTING];
         is_paused |= pool->pool.is_paused;
         if (pool->ceiling > 0 && (ceiling == 0 || pool->ceiling < ceiling))
@@ -390,6 +395,7 @@ static void status_rows(const struct proxy *proxy, struct show_row *row)
     row_number(row, connecting);
     row_bool(row, is_paused);
     row_positive(row, ceiling);
+    row_text(row, NULL);
     row_text(row, NULL);
     row_end(row);
 }

@@ -130,7 +130,7 @@ static void put_client(struct show_row *row, const struct client *client)
     row_number(row, peer_pid(client));
     put_tls(row, client->stream.ssl);
     row_text(row, client->application_name);
-    row_number(row, 0);
+    row_number(row, HASH_COUNT(client->statements.by_name));
     row_number(row, client->key_pid);
 }
 
@@ -163,7 +163,7 @@ static void put_server(struct show_row *row, const struct server *server)
     row_number(row, server->pid);
     put_tls(row, server->stream.ssl);
     row_text(row, server->application_name);
-    row_number(row, 0);
+    row_number(row, server->statements.count);
     row_number(row, server->pid);
 }
 

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/owners.h"
 #include "base/memory.h"
 #include "base/utf8.h"
 #include "proxy/upstream.h"
@@ -130,6 +131,17 @@ json_t *status_figures_json(const struct status_figures *figures)
     return root;
 }
 
+json_t *status_pool_json(const struct proxy_pool *pool)
+{
+    struct status_figures figures;
+    char owners[OWNERS_BYTES];
+    status_of_pool(pool, &figures);
+    owners_of_pool(pool, owners, sizeof(owners));
+    json_t *root = status_figures_json(&figures);
+    json_object_set_new(root, "held_by", json_string(owners));
+    return root;
+}
+
 /* What is known of each upstream; no address, for this may be read by anybody who reaches the port. */
 static json_t *upstreams_json(const struct proxy *proxy)
 {
@@ -150,10 +162,8 @@ char *status_json(const struct proxy *proxy)
 {
     struct status_figures figures;
     json_t *pools = json_array();
-    for (size_t i = 0; i < proxy->pool_count; i++) {
-        status_of_pool(proxy->pools[i], &figures);
-        json_array_append_new(pools, status_figures_json(&figures));
-    }
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        json_array_append_new(pools, status_pool_json(proxy->pools[i]));
     status_total(proxy, &figures);
     json_t *root =
         json_pack("{s:s, s:s, s:f, s:i, s:o, s:o, s:o}", "version", PGRESERVE_VERSION, "state",
@@ -164,6 +174,17 @@ char *status_json(const struct proxy *proxy)
     char *text = json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
     json_decref(root);
     return text ? text : memory_strdup("{}");
+}
+
+static char *add_owners(char *text, const struct proxy_pool *pool)
+{
+    char owners[OWNERS_BYTES];
+    owners_of_pool(pool, owners, sizeof(owners));
+    if (!*owners)
+        return text;
+    char *longer = memory_printf("%s%-14s held by %s\n", text, "", owners);
+    free(text);
+    return longer;
 }
 
 static char *add_line(char *text, const struct status_figures *figures)
@@ -189,7 +210,7 @@ char *status_text(const struct proxy *proxy)
     for (size_t i = 0; i < proxy->pool_count; i++) {
         struct status_figures each;
         status_of_pool(proxy->pools[i], &each);
-        text = add_line(text, &each);
+        text = add_owners(add_line(text, &each), proxy->pools[i]);
     }
     return add_line(text, &figures);
 }

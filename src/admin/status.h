@@ -42,6 +42,8 @@ enum health status_health(int in_use, int total_possible, int waiting, int livin
 const char *status_health_name(enum health health);
 /* One set of figures as a JSON object, with the contract's names. */
 json_t *status_figures_json(const struct status_figures *figures);
+/* The figures of a pool, and who holds its connections. */
+json_t *status_pool_json(const struct proxy_pool *pool);
 /* The whole as JSON or as a text for people; free() it. */
 char *status_json(const struct proxy *proxy);
 char *status_text(const struct proxy *proxy);

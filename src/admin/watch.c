@@ -20,28 +20,9 @@ struct watch {
 
 /* ---- one client ---- */
 
-static bool is_running(const struct client *client)
-{
-    return !outstanding_is_empty(&client->server->outstanding) || client->message_left > 0;
-}
-
-const char *watch_state(const struct client *client)
-{
-    if (is_running(client))
-        return "running";
-    switch (client->server->status) {
-    case 'T':
-        return "idle in transaction";
-    case 'E':
-        return "idle in transaction (aborted)";
-    default:
-        return "idle"; /* pinned, or in session mode */
-    }
-}
-
 int64_t watch_idle_us(const struct client *client)
 {
-    if (is_running(client) || client->server->status == 'I')
+    if (client_is_running(client) || client->server->status == 'I')
         return 0;
     return client->proxy->now_us - client->answered_us;
 }

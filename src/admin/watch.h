@@ -8,8 +8,6 @@
 #include "admin/holders.h"
 #include "proxy/proxy.h"
 
-/* What a backend's client is doing: "running", "idle in transaction", ... */
-const char *watch_state(const struct client *client);
 /* Since when it has been idle in a transaction; 0 when it is not. */
 int64_t watch_idle_us(const struct client *client);
 /* The client's key among the holders. */

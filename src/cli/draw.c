@@ -79,13 +79,18 @@ static double seconds(const json_t *figures, const char *key)
 }
 
 /* A text of the daemon's: what is not plainly printable becomes a question mark. */
-static void put_text(const struct drawing *drawing, const json_t *value)
+static void put_cut(const struct drawing *drawing, const json_t *value, size_t most)
 {
     const char *text = json_string_value(value);
-    for (size_t shown = 0; text && *text && shown < 64; text++, shown++) {
+    for (size_t shown = 0; text && *text && shown < most; text++, shown++) {
         unsigned char c = (unsigned char)*text;
         fputc(c >= 0x20 && c < 0x7f ? c : '?', drawing->out);
     }
+}
+
+static void put_text(const struct drawing *drawing, const json_t *value)
+{
+    put_cut(drawing, value, 64);
 }
 
 static const char *colour_of(const char *state)
@@ -181,6 +186,17 @@ static void put_waits(const struct drawing *drawing, const json_t *figures)
     }
 }
 
+/* The applications that hold most of the pool's connections. */
+static void put_owners(const struct drawing *drawing, const json_t *figures, const char *trunk)
+{
+    const json_t *owners = json_object_get(figures, "held_by");
+    const char *text = json_string_value(owners);
+    if (!text || !*text)
+        return;
+    fprintf(drawing->out, "\n%s%sheld by ", trunk, drawing->glyphs->branch);
+    put_cut(drawing, owners, 400);
+}
+
 static void put_figures(const struct drawing *drawing, const json_t *figures, bool is_last)
 {
     static const char *const places[] = {"in_use",         "available", "overflow",
@@ -196,6 +212,7 @@ static void put_figures(const struct drawing *drawing, const json_t *figures, bo
     put_bar(drawing, figures);
     fputs("  ", drawing->out);
     put_counts(drawing, figures, places);
+    put_owners(drawing, figures, trunk);
     fprintf(drawing->out, "\n%s%s", trunk, glyphs->branch);
     put_waits(drawing, figures);
     fprintf(drawing->out, "\n%s%s", trunk, glyphs->last_branch);

@@ -7,11 +7,13 @@
  */
 #include "net/worker.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/queue.h>
 #include <time.h>
@@ -70,7 +72,8 @@ static void *run_worker(void *arg)
         STAILQ_INSERT_TAIL(&workers->finished, job, link);
         uint64_t one = 1;
         if (write(workers->event_fd, &one, sizeof(one)) < 0)
-            log_error("a worker could not wake the loop");
+            log_event(LOG_LEVEL_ERROR, "a worker could not wake the loop",
+                      LOG_FIELD_KIND("reason", strerror(errno)));
     }
     workers->threads--;
     pthread_cond_signal(&workers->left);

@@ -48,6 +48,25 @@ const char *client_state_name(const struct client *client)
     return "idle";
 }
 
+bool client_is_running(const struct client *client)
+{
+    return !outstanding_is_empty(&client->server->outstanding) || client->message_left > 0;
+}
+
+const char *client_doing(const struct client *client)
+{
+    if (client_is_running(client))
+        return "running";
+    switch (client->server->status) {
+    case 'T':
+        return "idle in transaction";
+    case 'E':
+        return "idle in transaction (aborted)";
+    default:
+        return "idle"; /* pinned, or in session mode */
+    }
+}
+
 void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port)
 {
     *port = 0;
@@ -130,6 +149,8 @@ static void client_gone(struct client *client)
     client->query = NULL;
     client->scram = NULL;
     startup_free(&client->startup);
+    if (proxy->sweep_next == client)
+        proxy->sweep_next = TAILQ_NEXT(client, link);
     TAILQ_REMOVE(&proxy->clients, client, link);
     proxy->client_count--;
     client_set_state(client, CLIENT_GONE);

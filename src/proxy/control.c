@@ -261,7 +261,8 @@ void control_drain(struct proxy *proxy)
 {
     if (proxy->is_draining)
         return;
-    log_info("no new clients: stopping when the last one has gone");
+    log_event(LOG_LEVEL_INFO, "no new clients: stopping when the last one has gone",
+              LOG_FIELD_NUMBER("clients", proxy->client_count));
     proxy->is_draining = true;
     listener_close_pools(proxy);
 }

@@ -34,7 +34,8 @@ static void refuse(int fd, const char *message)
         &answer, 'E',
         &(struct error_fields){"FATAL", SQLSTATE_TOO_MANY_CONNECTIONS, message, NULL, NULL});
     if (send(fd, buffer_bytes(&answer), buffer_length(&answer), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-        log_debug("a refused client was gone already");
+        log_event(LOG_LEVEL_DEBUG, "a refused client was gone already",
+                  LOG_FIELD_TEXT("refusal", message));
     buffer_free(&answer);
     close(fd);
 }
@@ -43,7 +44,8 @@ static void pause_accepting(struct proxy *proxy)
 {
     struct timeval moment = {0, 100000};
     struct listener *listener;
-    log_warning("out of file descriptors: accepting pauses for 100 ms");
+    log_event(LOG_LEVEL_WARNING, "accepting pauses for 100 ms",
+              LOG_FIELD_KIND("reason", "out of file descriptors"));
     TAILQ_FOREACH (listener, &proxy->listeners, link)
         event_del(&listener->event);
     event_add(proxy->accept_again_event, &moment);

@@ -294,7 +294,9 @@ struct proxy {
     struct event *tick_event;
     struct event *accept_again_event;
     struct event *signal_events[6];
-    int spare_fd; /* given up for a moment when descriptors run out */
+    int spare_fd;              /* given up for a moment when descriptors run out */
+    struct client *sweep_next; /* where the next tick goes on; NULL: at the first */
+    int64_t swept_us;          /* when clients were looked at last */
     int client_count;
     int open_server_count;
     enum proxy_state state;
@@ -399,6 +401,10 @@ void client_upstream_failed(struct client *client);
 /* The connection's address as text: 127.0.0.1, ::1, unix. */
 void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port);
 const char *client_state_name(const struct client *client);
+/* Whether its backend is at work for it, or waits for the rest of its message; it has one. */
+bool client_is_running(const struct client *client);
+/* What it does with the backend that it has: "running", "idle in transaction", "idle in transaction (aborted)", "idle". */
+const char *client_doing(const struct client *client);
 
 /* ---- auth.c: startup packet to proof ---- */
 

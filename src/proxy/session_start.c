@@ -296,12 +296,15 @@ static void warn_of_leak(struct client *client, const struct config_pool *pool)
     int64_t held_us = client->proxy->now_us - client->linked_us;
     if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
         return;
+    char pins[160];
     client->was_warned = true;
+    pin_names(client->pins, pins, sizeof(pins));
     stats_count(client->pool->stats.total, POOL_STAT_LEAK_WARNINGS);
     log_client(LOG_LEVEL_WARNING, client, "connection held for long",
                LOG_FIELD_SECONDS("held", (double)held_us / (double)CLOCK_S),
                LOG_FIELD_NUMBER("pid", client->server->pid),
                LOG_FIELD_KIND("application", client->application_name),
+               LOG_FIELD_KIND("state", client_doing(client)), LOG_FIELD_TEXT("pinned_by", pins),
                LOG_FIELD_TEXT("last_query", client->query));
 }
 

@@ -161,7 +161,8 @@ static void learn_name(void *arg, const char *name)
     if (length + strlen(name) + 1 <= CUSTOMS_MAX_BYTES)
         buffer_append(&proxy->customs, name, strlen(name) + 1);
     else
-        log_warning("more names of custom settings than are followed: %s is not", name);
+        log_event(LOG_LEVEL_WARNING, "more names of custom settings than are followed",
+                  LOG_FIELD_TEXT("setting", name));
 }
 
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length)

@@ -226,6 +226,25 @@ def test_sockets_and_fds(proxy):
     assert PASSWORD not in str(proxy.show("FDS") + proxy.show("CONFIG") + proxy.show("DATABASES"))
 
 
+def test_prepared_statements_are_counted_on_both_sides(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+
+    def shown(table, **cells):
+        return row_of(proxy.show(table), **cells)["prepared_statements"]
+
+    with proxy.wire(application_name="none"), proxy.wire(application_name="two") as client:
+        for name in ("a", "b"):
+            client.send(wire.parse(name, f"SELECT '{name}'") + wire.sync())
+            assert not client.answer().errors
+        assert (shown("CLIENTS", application_name="two"), shown("CLIENTS", application_name="none")) == ("2", "0")
+        assert shown("SERVERS", database="app@automation") == "2"
+        client.send(wire.close("S", "b") + wire.sync())
+        assert not client.answer().errors
+        assert shown("CLIENTS", application_name="two") == "1"
+        assert shown("SERVERS", database="app@automation") == "2", "others may use it still"
+    assert {row["prepared_statements"] for row in proxy.show("SERVERS") if "@adhoc" in row["database"]} == {"0"}
+
+
 def test_mem_counts_its_objects(proxy):
     with proxy.wire(), proxy.wire():
         rows = {row["name"]: row for row in proxy.show("MEM")}
@@ -336,3 +355,55 @@ def test_figures_agree_with_pg_stat_activity_under_load(proxy, postgres):
         row = totals[name]
         assert int(row["query_count"]) == 3 * int(row["xact_count"]) > 0
         assert int(row["server_assignment_count"]) == int(row["xact_count"])
+
+
+def assert_all_figures_agree(proxy, postgres, clients):
+    """status.json, SHOW POOLS, SHOW SERVERS and pg_stat_activity, of a moment when nothing moves.
+
+    `clients`: how many of each pool are connected.
+    """
+    activity = dict(postgres.sql(f"SELECT pid, state FROM pg_stat_activity WHERE usename = '{ROLE}'"))
+    status, servers, shown = proxy.status(), proxy.show("SERVERS"), proxy.show("POOLS")
+    assert {int(row["remote_pid"]) for row in servers} == set(activity)
+    assert status["open"] == len(activity)
+    for pool in status["pools"]:
+        name = pool["name"]
+        rows = [row for row in shown if row["pool"] == name]
+        states = {int(row["remote_pid"]): row["state"] for row in servers if row["database"].endswith("@" + name)}
+        assert {activity[pid] for pid, state in states.items() if state == "idle"} <= {"idle"}
+        at_rest_in_use = [pid for pid, state in states.items() if state == "active" and activity[pid] == "idle"]
+        at_work = [pid for pid in states if activity[pid] != "idle"]
+        assert len(at_rest_in_use) == pool["pinned"], "in use, but not at work: pinned"
+        assert pool["in_use"] == len(at_work) + pool["pinned"] == sum(int(row["sv_active"]) for row in rows)
+        assert pool["in_use"] + pool["available"] == len(states)
+        assert pool["available"] == sum(int(row[column]) for row in rows for column in ("sv_idle", "sv_used", "sv_tested"))
+        assert pool["waiting"] == sum(int(row["cl_waiting"]) for row in rows)
+        assert pool["clients"] == clients[name] == sum(int(row["cl_active"]) + int(row["cl_waiting"]) for row in rows)
+        assert pool["closing"] == 0
+
+
+def test_every_figure_agrees_with_pg_stat_activity(start_proxy, postgres):
+    proxy = start_proxy(automation={"max_overflow": 0, "timeout": 60}, adhoc={"pre_ping": "off"})
+    proxy.wait_warm()
+    assert_all_figures_agree(proxy, postgres, {"automation": 0, "adhoc": 0})
+    crowd = [proxy.wire() for _ in range(8)]
+    person = proxy.wire("adhoc")
+    for client in crowd[:2]:
+        client.query("BEGIN")
+    crowd[2].query("LISTEN x")
+    crowd[3].send(query("SELECT pg_sleep(600)"))
+    proxy.wait_pool(in_use=4, pinned=1)
+    for client in crowd[4:6]:
+        client.send(query("SELECT 1"))
+    person.query("BEGIN")
+    proxy.wait_pool(waiting=2)
+    proxy.wait_pool("adhoc", in_use=1)
+    wait_until(lambda: ("active",) in postgres.sql(f"SELECT state FROM pg_stat_activity WHERE usename = '{ROLE}'"),
+               "the query to run")
+    assert_all_figures_agree(proxy, postgres, {"automation": 8, "adhoc": 1})
+    for client in (*crowd, person):
+        client.reset()
+    proxy.wait_pool(in_use=0, available=4, waiting=0, pinned=0, clients=0, closing=0, timeout=20)
+    proxy.wait_pool("adhoc", in_use=0, available=2, clients=0, closing=0)
+    wait_until(lambda: len(postgres.backend_pids()) == 6, "the cancelled backend to have come or gone")
+    assert_all_figures_agree(proxy, postgres, {"automation": 0, "adhoc": 0})

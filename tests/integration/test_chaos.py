@@ -22,6 +22,7 @@ import pytest
 import waiting
 import wire
 from server import CAP, PASSWORD, ROLE
+from test_metrics import assert_sums_agree
 from waiting import wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -147,6 +148,23 @@ def start_sampler(postgres):
     return sampler
 
 
+def assert_nothing_drifted(proxy, postgres):
+    """At rest: nobody is counted who is not there, and each sum is the sum of its parts."""
+    status = proxy.status()
+    for figure in ("in_use", "waiting", "clients", "pinned", "closing", "overflow", "longest_wait", "longest_hold"):
+        assert status["total"][figure] == 0, figure
+    for table, columns in (("HOLDERS", ()), ("WAITERS", ()), ("POOLS", ("cl_active", "cl_waiting", "sv_active", "sv_closing"))):
+        rows = [row for row in proxy.show(table) if row.get("pool") != "admin" and row.get("database") != "pgbouncer"]
+        assert not rows or columns and {row[column] for row in rows for column in columns} == {"0"}, rows
+    wait_until(lambda: {int(row["remote_pid"]) for row in proxy.show("SERVERS")} == postgres.backend_pids(),
+               "the console and the server to name the same backends")
+    metrics = assert_sums_agree(proxy)
+    for pool in ("automation", "adhoc"):
+        transactions = metrics.value("pgreserve_pool_transactions_total", pool=pool)
+        assert 0 < transactions <= metrics.value("pgreserve_pool_assignments_total", pool=pool)
+        assert transactions <= metrics.value("pgreserve_pool_queries_total", pool=pool)
+
+
 @pytest.mark.exclusive
 def test_the_cap_and_the_reservation_hold_in_chaos(start_proxy, postgres, tmp_path):
     with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
@@ -229,6 +247,7 @@ def test_the_cap_and_the_reservation_hold_in_chaos(start_proxy, postgres, tmp_pa
                     timeout=20)
     proxy.wait_pool("adhoc", in_use=0, waiting=0, clients=0, pinned=0, closing=0, available=5, timeout=20)
     wait_until(lambda: proxy.status()["state"] == "healthy", "the resting state")
+    assert_nothing_drifted(proxy, postgres)
     with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
         cursor.execute("SELECT min(n) FROM counts")
         assert cursor.fetchone()[0] >= 0

@@ -8,12 +8,15 @@ import hashlib
 import http.client
 import json
 import re
+import resource
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+import waiting
 from faults import Link
+from proxy import is_sanitized
 from server import PASSWORD, PASSWORD_IN_URL
 from waiting import Stopwatch, wait_until
 from wire import query
@@ -183,7 +186,7 @@ def test_every_slot_is_somewhere_and_says_what_it_does(start_proxy):
         running.send(query("SELECT pg_sleep(60)"))
         pinned.query("LISTEN x")
         open_transaction.query("BEGIN")
-        proxy.wait_pool(in_use=3)
+        proxy.wait_pool(in_use=3, pinned=1)
         document = live(proxy)
         expected = {"running": 1, "pinned": 1, "idle_in_transaction": 1, "idle": 2}
         for kind, count in slots_of(document).items():
@@ -298,7 +301,7 @@ def test_malformed_requests_hurt_nobody(proxy, name):
 def test_running_out_of_descriptors_is_no_busy_loop_and_no_end(start_proxy):
     proxy = start_proxy(files_limit=100)
     crowd = [socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=5) for _ in range(130)]
-    wait_until(lambda: "http cannot accept" in proxy.log(), "the descriptors to run out")
+    wait_until(lambda: "accepting pauses" in proxy.log(), "the descriptors to run out")
     before = proxy.cpu_seconds()
     with Stopwatch() as watch:
         wait_until(lambda: watch.so_far > 0.5, "half a second of it")
@@ -321,3 +324,31 @@ def test_a_listener_each_address(start_proxy):
     proxy.start()
     for port in (proxy.ports["http"], proxy.ports["http"] + 2500 * 8):
         assert ask(proxy, "/healthz", port=port).status == 200
+
+
+@pytest.mark.skipif(is_sanitized(), reason="its speed is not that of the daemon")
+def test_looking_costs_little_beside_ten_thousand_clients(start_proxy):
+    """The page asks once a second: less than 10 ms of work each time is less than 1 % of a core."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 12_000:
+        pytest.skip("too few descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    proxy = start_proxy(pgreserve={"max_clients": 11_000}, auth={"method": "trust"})
+    crowd = []
+    try:
+        crowd = [proxy.wire() for _ in range(10_000)]
+        live(proxy)
+        spent, times = proxy.cpu_seconds(), []
+        for path in ("/live.json", "/metrics") * 50:
+            with Stopwatch() as watch:
+                ask(proxy, path)
+            times.append(watch.seconds)
+        spent = proxy.cpu_seconds() - spent
+        assert live(proxy)["total"]["clients"] == 10_000
+        assert spent / len(times) < 0.010, f"{spent} s of work for {len(times)} looks"
+        assert sorted(times)[90] < 0.2 * waiting.patience
+    finally:
+        for client in crowd:
+            client.reset()
+        proxy.wait_pool(clients=0, timeout=30)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -110,6 +110,41 @@ def test_work_is_counted_for_pool_and_database(proxy):
     assert grown("pgreserve_pool_query_seconds_count", pool="automation") == 8
 
 
+def assert_sums_agree(proxy, pools=("automation", "adhoc")):
+    """At rest: what was counted by database, by pool and in histograms is the same work."""
+    metrics = scrape(proxy)
+    for pool in pools:
+        for what in ("transactions", "queries", "assignments", "client_logins", "received_bytes", "sent_bytes"):
+            assert metrics.value(f"pgreserve_pool_{what}_total", pool=pool) == \
+                metrics.sum(f"pgreserve_database_{what}_total", pool=pool), what
+        for what, name in (("transactions", "transaction"), ("queries", "query")):
+            assert metrics.value(f"pgreserve_pool_{name}_seconds_count", pool=pool) == \
+                metrics.value(f"pgreserve_pool_{what}_total", pool=pool), what
+        assert metrics.value("pgreserve_pool_wait_seconds_count", pool=pool) == \
+            metrics.value("pgreserve_pool_assignments_total", pool=pool) + \
+            metrics.value("pgreserve_pool_timeouts_total", pool=pool)
+        opened = metrics.value("pgreserve_pool_upstream_logins_total", pool=pool)
+        failed = metrics.value("pgreserve_pool_upstream_login_failures_total", pool=pool)
+        closed = metrics.sum("pgreserve_pool_closes_total", pool=pool)
+        is_open = metrics.value("pgreserve_pool_in_use", pool=pool) + metrics.value("pgreserve_pool_available", pool=pool)
+        assert opened - closed <= is_open <= opened + failed - closed
+    return metrics
+
+
+def test_sums_agree(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": "200ms"})
+    proxy.wait_warm()
+    with proxy.wire() as wire, proxy.wire() as late, proxy.wire("adhoc") as other:
+        wire.query("BEGIN")
+        late.send(query("SELECT 1"))
+        assert late.answer().error.sqlstate == "53300"
+        wire.query("COMMIT")
+        other.query("SELECT 1/0")
+    proxy.wait_pool(clients=0, in_use=0)
+    proxy.wait_pool("adhoc", clients=0, in_use=0)
+    assert_sums_agree(proxy)
+
+
 def test_histograms_rise_and_end_in_their_count(proxy):
     with proxy.wire() as wire:
         wire.query("SELECT pg_sleep(0.03)")

@@ -17,7 +17,8 @@ static const char text[] =
     "{\"version\":\"0.1.0\",\"state\":\"high_load\",\"uptime_seconds\":7800,\"pools\":["
     "{\"name\":\"automation\",\"in_use\":40,\"available\":8,\"overflow\":1,\"total_possible\":48,"
     "\"reserved\":0,\"is_healthy\":true,\"waiting\":3,\"longest_wait\":12.25,\"longest_hold\":384,"
-    "\"pinned\":2,\"closing\":1,\"clients\":71,\"ceiling\":45,\"state\":\"high_load\"}],"
+    "\"pinned\":2,\"closing\":1,\"clients\":71,\"ceiling\":45,\"state\":\"high_load\","
+    "\"held_by\":\"scraper-7 40 (38 idle in transaction)\"}],"
     "\"total\":{\"name\":\"total\",\"in_use\":40,\"total_possible\":60,\"state\":\"high_load\","
     "\"is_healthy\":false}}";
 
@@ -41,6 +42,7 @@ static void the_tree_holds_every_figure(void **state)
         "|- automation: high_load\n"
         "|  |- ####################====  in_use 40, available 8, overflow 1, total_possible 48, "
         "reserved 0\n"
+        "|  |- held by scraper-7 40 (38 idle in transaction)\n"
         "|  |- waiting 3, longest_wait 12.2 s, longest_hold 6 min, ceiling 45 (upstream was full)\n"
         "|  `- pinned 2, closing 1, clients 71, is_healthy true\n"
         "`- total: high_load\n"
@@ -89,7 +91,8 @@ static void what_a_daemon_says_is_not_trusted(void **state)
     char *drawn =
         draw("{\"version\":\"\\u001b[2J\\n\",\"state\":\"\\u009b31m\",\"uptime_seconds\":-1e308,"
              "\"pools\":[{\"name\":\"a\\u202eb\\u001b]0;x\\u0007\",\"in_use\":9223372036854775807,"
-             "\"total_possible\":-4,\"available\":\"many\",\"longest_wait\":1e308},{},"
+             "\"total_possible\":-4,\"available\":\"many\",\"longest_wait\":1e308,"
+             "\"held_by\":\"\\u001b[31m\\nx\"},{\"held_by\":7},"
              "{\"in_use\":5,\"available\":900,\"total_possible\":3}],\"total\":{}}",
              true, false);
     for (const char *at = drawn; *at; at++)
