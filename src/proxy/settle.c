@@ -128,7 +128,7 @@ void settle_link(struct client *client, struct server *server)
     if ((client->settings == server->settings && !server->needs_look) ||
         client->lane->is_replication)
         return;
-    if (is_others(server->sequences_by, client)) {
+    if (is_others(server->sequences_by, client) || is_others(server->hidden_by, client)) {
         buffer_append(&sql, "DISCARD SEQUENCES;", strlen("DISCARD SEQUENCES;"));
         server->sequences_by = 0;
     }
