@@ -279,6 +279,8 @@ void settle_ask(struct client *client, struct server *server, uint32_t asks)
 {
     struct buffer sql = {0};
     struct buffer customs = {0};
+    if (client->pins & PIN_BIT(PIN_SETTING))
+        asks |= PIN_BIT(PIN_TEMP); /* made under such a search_path */
     asks &= PINS_ASKABLE;
     if (asks == 0 || server->asked != 0)
         return;
@@ -325,8 +327,17 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     free(copy);
 }
 
+/* Under such a search_path an unmarked CREATE TABLE makes a temporary one. */
+static bool hides_temporary(const struct settings *settings)
+{
+    const char *path = settings_get(settings, "search_path");
+    return path && strstr(path, "pg_temp");
+}
+
 static void take_settings(struct client *client, struct server *server, struct settings *settings)
 {
+    if (hides_temporary(settings))
+        server->found |= PIN_BIT(PIN_SETTING);
     replace(table_of(client), &client->settings, settings);
     replace(table_of(client), &server->settings, settings_hold(settings));
     const char *name = settings_get(settings, "application_name");
