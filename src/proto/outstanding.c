@@ -275,6 +275,7 @@ static void error_answered(struct outstanding *o)
     case OUTSTANDING_INJECTED_CLOSE:
     case OUTSTANDING_UNTRACKED_PARSE:
     case OUTSTANDING_UNTRACKED_CLOSE:
+    case OUTSTANDING_UNTRACKED_BIND:
         skip_to_sync(o);
         break;
     default:
@@ -336,8 +337,10 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     case '1':
         return parsed_or_closed(o, parses, injected_parses);
     case '2':
-        if (head == 'B')
+        if (head == 'B' || head == OUTSTANDING_UNTRACKED_BIND)
             pop(o);
+        if (head == OUTSTANDING_UNTRACKED_BIND)
+            return REPLY_SWALLOW;
         break;
     case '3':
         return parsed_or_closed(o, closes, injected_closes);

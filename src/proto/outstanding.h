@@ -56,7 +56,8 @@ enum outstanding_entry {
     OUTSTANDING_INJECTED_PARSE = 'i',   /* ours, tracked */
     OUTSTANDING_INJECTED_CLOSE = 'k',   /* ours, tracked */
     OUTSTANDING_UNTRACKED_PARSE = 'u',  /* ours */
-    OUTSTANDING_UNTRACKED_CLOSE = 'j'   /* ours */
+    OUTSTANDING_UNTRACKED_CLOSE = 'j',  /* ours */
+    OUTSTANDING_UNTRACKED_BIND = 'b'    /* ours */
 };
 
 /* Queries of our own, by what they are for. */

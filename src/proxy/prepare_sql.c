@@ -139,6 +139,39 @@ static char *refusal_statement(const struct client *client, uint32_t signs)
     return statement;
 }
 
+/* In the place of a Parse that must fail: one of ours that is executed at once, for a Parse of it would not. */
+static void build_failing_parse(struct buffer *out, struct client *client, const char *statement)
+{
+    struct outstanding *outstanding = &client->server->outstanding;
+    char none[STATEMENT_NAME_BYTES];
+    prepare_no_name(client, none);
+    for (const char *kind = "PS"; *kind; kind++) {
+        size_t mark = build_begin(out, 'C');
+        build_u8(out, (uint8_t)*kind);
+        build_text(out, none);
+        build_end(out, mark);
+        outstanding_sent_as(outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    }
+    size_t mark = build_begin(out, 'P');
+    build_text(out, none);
+    build_text(out, statement);
+    build_u16(out, 0);
+    build_end(out, mark);
+    outstanding_sent_as(outstanding, OUTSTANDING_UNTRACKED_PARSE);
+    mark = build_begin(out, 'B');
+    build_text(out, none); /* of the portal */
+    build_text(out, none);
+    for (int i = 0; i < 3; i++)
+        build_u16(out, 0); /* no formats, no parameters, text results */
+    build_end(out, mark);
+    outstanding_sent_as(outstanding, OUTSTANDING_UNTRACKED_BIND);
+    mark = build_begin(out, 'E');
+    build_text(out, none);
+    build_u32(out, 0);
+    build_end(out, mark);
+    outstanding_sent(outstanding, 'E');
+}
+
 struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,
                                      uint32_t signs, const uint8_t *before, size_t before_length)
 {
@@ -148,16 +181,17 @@ struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32
         return prepare_passes();
     struct buffer other = {0};
     char *statement = refusal_statement(client, signs);
-    size_t mark = build_begin(&other, (char)type);
-    if (type == 'P')
-        build_text(&other, "");
-    build_text(&other, statement);
-    if (type == 'P')
-        build_u16(&other, 0);
-    build_end(&other, mark);
     stream_queue(&client->server->stream, before, before_length);
+    if (type == 'P') {
+        build_failing_parse(&other, client, statement);
+    } else {
+        size_t mark = build_begin(&other, 'Q');
+        build_text(&other, statement);
+        build_end(&other, mark);
+    }
     stream_queue(&client->server->stream, buffer_bytes(&other), buffer_length(&other));
     buffer_free(&other);
     free(statement);
-    return (struct prepared_head){.taken = (size_t)message + 1, .is_changed = true};
+    return (struct prepared_head){
+        .taken = (size_t)message + 1, .is_changed = true, .is_recorded = type == 'P'};
 }
