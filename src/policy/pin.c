@@ -89,6 +89,8 @@ struct pin_verdict pin_judge(uint32_t signs, uint32_t pins, bool asks_functions)
 
 uint32_t pin_denied(uint32_t signs)
 {
+    if (signs & SQL_SIGN_RESET)
+        signs &= ~(uint32_t)SQL_SIGN_ROLE; /* back to one's own: RESET ROLE, a driver's clean-up */
     return signs & (SQL_SIGN_LISTEN | SQL_SIGN_PREPARE | SQL_SIGN_TEMP | SQL_SIGN_LOCK |
                     SQL_SIGN_HOLD | SQL_SIGN_LOAD | SQL_SIGN_SEQUENCE | SQL_SIGN_ROLE);
 }
