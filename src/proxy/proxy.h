@@ -218,6 +218,7 @@ struct server {
     bool is_spoilt;                       /* nothing can clean it for another client */
     uint64_t hidden_by;    /* this client ran code that may have set what cannot be asked for */
     uint64_t sequences_by; /* this client has drawn from a sequence */
+    uint64_t inserted_by;  /* this client was the last whose statement may have drawn */
     uint32_t asked;        /* enum pin: a question is on its way; 0: none */
     uint32_t found;        /* of these, what its answer has said so far */
     bool has_failed_question;
@@ -497,6 +498,8 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length);
 /* Restores start-up settings behind the RESET that has just been sent. */
 void settle_restore(struct client *client, struct server *server);
+/* The client asks for the value that it drew last: a stranger's is forgotten first.  Whether something was queued. */
+bool settle_own_sequences(struct client *client, struct server *server);
 /* Asks the server what the session holds: those of `asks` (enum pin), and more when the rules say so. */
 void settle_ask(struct client *client, struct server *server, uint32_t asks);
 /* A row of the answer. */

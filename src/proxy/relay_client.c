@@ -160,6 +160,12 @@ static uint32_t prepare_way(struct client *client, const char *text, size_t leng
         head->is_changed = true;
         prepare_make_private(client, server);
     }
+    if (signs & SQL_SIGN_CURRVAL) {
+        stream_queue(&server->stream, *before, *before_length);
+        *before_length = 0;
+        head->is_changed = true;
+        settle_own_sequences(client, server);
+    }
     return signs;
 }
 

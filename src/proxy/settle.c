@@ -80,6 +80,7 @@ void settle_forget(struct server *server)
     server->is_unknown = false;
     server->hidden_by = 0;
     server->sequences_by = 0;
+    server->inserted_by = 0;
 }
 
 /* ---- pins ---- */
@@ -188,6 +189,8 @@ static void note_sequences(struct client *client, uint32_t signs)
     struct server *server = client->server;
     if (signs & SQL_SIGN_CURRVAL)
         client->lane->uses_currval = true;
+    if (signs & (SQL_SIGN_SEQUENCE | SQL_SIGN_INSERT))
+        server->inserted_by = client->id;
     if ((signs & SQL_SIGN_SEQUENCE) || ((signs & SQL_SIGN_INSERT) && client->lane->uses_currval)) {
         settle_pin(client, PIN_BIT(PIN_SEQUENCE));
         server->sequences_by = client->id;
@@ -253,6 +256,16 @@ static void queue_aside(struct server *server, const char *sql,
     outstanding_injected(&server->outstanding, injection);
     stream_queue(&server->stream, buffer_bytes(&messages), buffer_length(&messages));
     buffer_free(&messages);
+}
+
+bool settle_own_sequences(struct client *client, struct server *server)
+{
+    if (!is_others(server->inserted_by, client) || server->status == 'E' ||
+        server->outstanding.is_open || server->outstanding.is_skipping)
+        return false;
+    server->inserted_by = 0;
+    queue_aside(server, "DISCARD SEQUENCES", INJECTION_CLEAN);
+    return true;
 }
 
 void settle_restore(struct client *client, struct server *server)
