@@ -1,0 +1,109 @@
+"""Start-up settings, SET and RESET as on a connection of one's own, on whichever backend one runs.
+
+A user would lose: rows written under a wrong time zone, a driver that believes a wrong client_encoding.
+"""
+
+import pytest
+
+from server import PASSWORD, ROLE
+from wire import Wire, extended, query
+
+PARAMETERS = {
+    "none": {},
+    "plain": {"TimeZone": "Asia/Tokyo", "DateStyle": "German", "application_name": "app one", "client_encoding": "LATIN1"},
+    "options": {"options": r"-c work_mem=70MB --statement-timeout=1h -c search_path=w,\ public -c my.words=two\ words"
+                           " -c TimeZone=Europe/Paris"},
+    "any": {"IntervalStyle": "iso_8601", "extra_float_digits": "3", "lock_timeout": "9min", "bytea_output": "escape",
+            "default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "search_path": "",
+            "my.own": "it's mine", "standard_conforming_strings": "off"},
+    "both": {"options": "-c TimeZone=Asia/Tokyo -c work_mem=71MB", "TimeZone": "Europe/Rome", "application_name": "both"},
+}
+STATEMENTS = [
+    "SET TimeZone = 'America/New_York'", "RESET TimeZone", "SET TIME ZONE 'Asia/Tokyo'", "SET TIME ZONE DEFAULT",
+    "SET TIME ZONE LOCAL", "SET DateStyle = 'SQL, DMY'", "SET DateStyle TO DEFAULT", "SET NAMES 'UTF8'",
+    "RESET client_encoding", "SET application_name = 'other'", "RESET application_name", "SET work_mem = '9MB'",
+    "RESET ALL", "SET search_path = pg_catalog", "RESET search_path", "SET my.own = 'changed'", "RESET my.own",
+    "BEGIN; SET TimeZone = 'Asia/Tokyo'; ROLLBACK", "BEGIN; SET LOCAL TimeZone = 'Asia/Tokyo'; COMMIT",
+    "BEGIN; SET TimeZone = 'Asia/Tokyo'; SAVEPOINT s; RESET TimeZone; ROLLBACK TO s; COMMIT", "RESET timezone",
+    "SELECT set_config('IntervalStyle', 'sql_standard', false)", "RESET IntervalStyle",
+    "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE", "SET standard_conforming_strings = on", "DISCARD ALL",
+    "SET work_mem = '9MB'; RESET work_mem; SET TimeZone = 'UTC'; RESET TimeZone", "SET no.such = 1; SELECT 1/0",
+]
+LOOK = ("SELECT name, setting FROM pg_settings WHERE name NOT IN ('port')"
+        " UNION ALL SELECT 'my.own', current_setting('my.own', true)"
+        " UNION ALL SELECT 'my.words', current_setting('my.words', true) ORDER BY 1")
+
+
+def told(answer):
+    """The last ParameterStatus of each name."""
+    pairs = [message.body.split(b"\0")[:2] for message in answer.messages if message.kind == "S"]
+    return dict(sorted(pairs))
+
+
+def says(client, statement):
+    answer = client.query(statement)
+    return told(answer), answer.tags, [error.sqlstate for error in answer.errors]
+
+
+@pytest.mark.parametrize("what", PARAMETERS)
+def test_settings_and_resets_are_those_of_ones_own_connection(start_proxy, postgres, what):
+    """Step by step beside an own connection; between the steps others change everything on both backends."""
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0})
+    own = Wire(postgres.port).login(ROLE, PASSWORD, "app", **PARAMETERS[what])
+    client = proxy.wire(**PARAMETERS[what])
+    others = [proxy.wire(TimeZone="Australia/Sydney", options="-c work_mem=66MB"), proxy.wire(search_path="x")]
+    assert client.parameters == own.parameters
+    for statement in STATEMENTS:
+        assert says(client, statement) == says(own, statement), statement
+        for other in others:
+            assert not other.query("SET work_mem = '67MB'").errors
+        shared, alone = dict(client.query(LOOK).rows), dict(own.query(LOOK).rows)
+        assert shared == alone, statement
+    for one in (own, client, *others):
+        one.close()
+
+
+def test_pg_stat_activity_shows_each_clients_name_while_it_runs(start_proxy, postgres):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    own_row = "SELECT application_name FROM pg_stat_activity WHERE pid = pg_backend_pid()"
+    with proxy.wire(application_name="first") as first, proxy.wire(application_name="second") as second:
+        for _ in range(3):
+            first.query("BEGIN")
+            (name,), = postgres.sql("SELECT application_name FROM pg_stat_activity WHERE state = 'idle in transaction'"
+                                    " AND usename = 'proxy'")
+            assert name == "first"
+            first.query("COMMIT")
+            assert second.query(own_row).value == "second"
+        second.query("SET application_name = 'renamed'")
+        assert first.query(own_row).value == "first"
+        assert second.query(own_row).value == "renamed"
+        assert {"first", "renamed"} <= {row["application_name"] for row in proxy.show("CLIENTS")}
+
+
+def test_a_setting_whose_object_is_gone_is_told_to_its_owner_alone(start_proxy, postgres):
+    """SET of something that later becomes impossible: an error to the one whose setting it is."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire() as other:
+        postgres.sql("GRANT SET ON PARAMETER log_statement_stats TO proxy")
+        client = proxy.wire()
+        assert not client.query("SET log_statement_stats = on").errors
+        assert other.query("SELECT 1").value == "1"
+        postgres.sql("REVOKE SET ON PARAMETER log_statement_stats FROM proxy")
+        client.send(query("SELECT 1"))
+        error = client.final_error()
+        assert error.sqlstate == "42501" and "log_statement_stats" in error.message
+        for _ in range(3):
+            assert other.query("SHOW log_statement_stats").value == "off"
+
+
+def test_settings_follow_in_pipelines(start_proxy):
+    """A SET and what depends on it in one batch, on a backend that another client has just changed."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire() as client, proxy.wire() as other:
+        for zone in ("Asia/Tokyo", "Europe/Rome", "UTC"):
+            other.query("SET TimeZone = 'Australia/Sydney'")
+            answer = client.ask(extended(f"SET TimeZone = '{zone}'"), extended("SHOW TimeZone"))
+            assert answer.rows == [[zone]]
+            other.query("SET work_mem = '9MB'")
+            client.send(query("SHOW TimeZone"), query("RESET TimeZone"), query("SHOW TimeZone"))
+            assert [client.answer().rows for _ in range(3)] == [[[zone]], [], [["UTC"]]]
