@@ -17,14 +17,13 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session, declarative_base
 
+from jdbc import compiled
 from proxy import Proxy
 from server import PASSWORD, ROLE
 from wire import bind, close, describe, execute, parse, query, sync
 
 CLIENTS = 200
 SIZE = 5
-HERE = os.path.dirname(os.path.abspath(__file__))
-JDBC_JAR = "/usr/share/java/postgresql.jar"
 
 
 class Watch:
@@ -234,25 +233,9 @@ def test_asyncpg_with_its_cache_and_its_pool(proxy, watched):
     asyncio.run(run())
 
 
-@pytest.fixture(scope="module")
-def jdbc_classes(have, tmp_path_factory):
-    if not os.path.exists(JDBC_JAR):
-        pytest.skip("PostgreSQL's JDBC driver is not installed")
-    directory = tmp_path_factory.mktemp("classes")
-    subprocess.run([have("javac"), "-cp", JDBC_JAR, "-d", directory, os.path.join(HERE, "drivers/JdbcSharing.java")],
-                   check=True, capture_output=True)
-    return directory
-
-
-def run_jdbc(proxy, jdbc_classes, have, *arguments):
-    libraries = ":".join([str(jdbc_classes), JDBC_JAR, "/usr/share/java/*"])
-    return subprocess.run(
-        [have("java"), "-cp", libraries, "JdbcSharing", f"jdbc:postgresql://127.0.0.1:{proxy.port()}/app", ROLE,
-         PASSWORD, *arguments], capture_output=True, text=True, timeout=90)
-
-
-def test_jdbc_defaults(proxy, watched, jdbc_classes, have):
-    done = run_jdbc(proxy, jdbc_classes, have, "many", str(CLIENTS))
+def test_jdbc_defaults(proxy, watched, have, tmp_path):
+    done = subprocess.run([*compiled(have, tmp_path, "JdbcSharing"), f"jdbc:postgresql://127.0.0.1:{proxy.port()}/app",
+                           ROLE, PASSWORD, "many", str(CLIENTS)], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0 and done.stdout == "done\n", done.stderr
 
 
