@@ -267,10 +267,11 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
     add_option(&options, "user", server->lane->user);
     add_option(&options, "password", server->lane->password);
     add_option(&options, "replication", server->lane->replication);
-    if (server->lane->is_replication)
+    if (server->lane->is_replication) /* the client's application_name is among these */
         add_option(&options, "options", server->lane->options);
+    else
+        add_option(&options, "fallback_application_name", "pgreserve");
     add_option(&options, "gssencmode", "disable"); /* its encryption cannot be relayed */
-    add_option(&options, "fallback_application_name", "pgreserve");
     add_option(&options, "keepalives_idle", "30");
     add_option(&options, "keepalives_interval", "10");
     add_option(&options, "keepalives_count", "3");
