@@ -4,6 +4,7 @@ A user would lose: a notification that never comes, a lock that is nobody's, or 
 """
 
 import select
+import signal
 
 import pytest
 
@@ -213,7 +214,7 @@ def test_a_prepared_transaction_leaves_its_backend_free(start_proxy, postgres):
     before = postgres.sql("SHOW max_prepared_transactions")[0][0]
     if before == "0":
         postgres.sql("ALTER SYSTEM SET max_prepared_transactions = 5")
-        postgres.restart()
+        postgres.restart(signal.SIGINT)
     try:
         proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
         with proxy.wire() as client, proxy.wire() as other:
