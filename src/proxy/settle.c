@@ -221,6 +221,8 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         client->server->watches_tags = true;
     if (signs & SQL_SIGN_RESET)
         client->saw_reset = true;
+    if (signs & SQL_SIGN_SEED)
+        client->server->is_spoilt = true; /* DISCARD ALL leaves random() as it was seeded */
 }
 
 /* The same as a simple query, but that the client's unnamed statement and portals stay what they are: it runs in the
