@@ -86,9 +86,32 @@ static void note_stale_plan(struct client *client, const uint8_t *body, size_t l
         table->last_stale = ++table->last_parse;
 }
 
+/* A Bind with a format for each column that there were, of a statement that we have prepared anew since its table was
+ * changed: on the client's own connection its plan could not be used, which is what drivers know how to heal. */
+static bool translate_changed_result(struct client *client, const uint8_t *body, size_t length)
+{
+    const char *routine = error_field(body, length, 'R');
+    if (!routine || strcmp(routine, "PortalSetResultFormat") != 0 || !client->statements.by_name)
+        return false;
+    struct buffer message = {0};
+    size_t mark = build_begin(&message, 'E');
+    build_text(&message, "SERROR");
+    build_text(&message, "VERROR");
+    build_text(&message, "C" SQLSTATE_FEATURE_NOT_SUPPORTED);
+    build_text(&message, "Mcached plan must not change result type");
+    build_text(&message, "RRevalidateCachedQuery");
+    build_u8(&message, 0);
+    build_end(&message, mark);
+    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
+    return true;
+}
+
 bool prepare_translate_error(struct client *client, const uint8_t *body, size_t length)
 {
     note_stale_plan(client, body, length);
+    if (settle_is_shared(client) && translate_changed_result(client, body, length))
+        return true;
     const char *prefix = client->proxy->statements.prefix;
     if (length == 0 || body[length - 1] != 0 || !memmem(body, length, prefix, strlen(prefix)))
         return false;
