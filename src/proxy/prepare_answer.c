@@ -110,6 +110,8 @@ static bool translate_changed_result(struct client *client, const uint8_t *body,
 bool prepare_translate_error(struct client *client, const uint8_t *body, size_t length)
 {
     note_stale_plan(client, body, length);
+    if (settle_is_shared(client) && translate_changed_result(client, body, length))
+        return true;
     const char *prefix = client->proxy->statements.prefix;
     if (settle_is_shared(client) && translate_changed_result(client, body, length))
         return true;

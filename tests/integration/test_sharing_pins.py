@@ -262,3 +262,28 @@ def test_the_last_value_asked_for_by_a_client_that_never_drew_is_an_error(narrow
     with narrow.wire() as client, narrow.wire() as another:
         another.query("INSERT INTO keyed (word) VALUES ('another')")
         assert client.query("SELECT lastval()").error.sqlstate == "55000"
+
+
+@pytest.mark.xfail(strict=True, reason="an INSERT ties nobody before the first currval() or lastval() in its lane")
+def test_the_first_lastval_of_all_is_ones_own(narrow):
+    """PDO's first lastInsertId() after start-up, while others are busy."""
+    with narrow.wire() as client:
+        client.query("CREATE TABLE IF NOT EXISTS keyed (id serial, word text)")
+        key = client.query("INSERT INTO keyed (word) VALUES ('mine') RETURNING id").value
+        (busy,) = narrow.hold()
+        try:
+            assert client.query("SELECT lastval()").value == key
+        finally:
+            busy.close()
+
+
+@pytest.mark.xfail(strict=True, reason="what a function draws is not asked for: a sequence's value cannot be")
+def test_the_last_value_that_a_function_drew_is_ones_own(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire() as client, proxy.wire() as other:
+        client.query("CREATE SEQUENCE IF NOT EXISTS shared_numbers")
+        client.query("CREATE OR REPLACE FUNCTION draws() RETURNS bigint LANGUAGE sql AS"
+                     " $$ SELECT nextval('shared_numbers') $$")
+        drawn = client.query("SELECT draws()").value
+        assert other.query("SELECT 1").value == "1"
+        assert client.query("SELECT lastval()").value == drawn
