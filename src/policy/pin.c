@@ -40,7 +40,7 @@ static const struct {
                   " (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"},
     [PIN_LOAD] = {"load", 0, SQL_SIGN_LOAD, NULL},
     [PIN_SEQUENCE] = {"sequence", 0, SQL_SIGN_SEQUENCE, NULL},
-    [PIN_ROLE] = {"role", SQL_SIGN_ROLE, 0, NULL},
+    [PIN_ROLE] = {"role", SQL_SIGN_SET | SQL_SIGN_ROLE, 0, NULL},
     [PIN_REQUEST] = {"requested", SQL_SIGN_SET, 0,
                      "SELECT 'q','','' WHERE pg_catalog.lower(pg_catalog.current_setting"
                      "('pgreserve.pin', true)) OPERATOR(pg_catalog.=)"
@@ -78,7 +78,7 @@ struct pin_verdict pin_judge(uint32_t signs, uint32_t pins, bool asks_functions)
             verdict.pins |= PIN_BIT(i);
     }
     if ((signs & SQL_SIGN_CONFIG) && !(signs & (SQL_SIGN_ROLE | SQL_SIGN_RESET)))
-        verdict.asks &= ~(PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST)); /* sql_names tells */
+        verdict.asks &= ~(PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST) | PIN_BIT(PIN_ROLE));
     if ((signs & (SQL_SIGN_CODE | SQL_SIGN_DISCARD)) ||
         ((signs & SQL_SIGN_FUNCTION) && asks_functions))
         verdict.asks |= PINS_ASKABLE;
@@ -117,15 +117,22 @@ static void append_settings(struct buffer *sql, const char *customs, bool *is_fi
                 " WHERE source OPERATOR(pg_catalog.=) 'session'"
                 " AND name OPERATOR(pg_catalog.!~) '^transaction_(iso|read|def)'",
                 is_first);
-    for (const char *name = customs; name && *name; name += strlen(name) + 1) {
+    if (!customs || !*customs)
+        return;
+    append_part(sql,
+                "SELECT 's', c.n, pg_catalog.current_setting(c.n, true)"
+                " FROM pg_catalog.unnest(ARRAY[",
+                is_first);
+    for (const char *name = customs; *name; name += strlen(name) + 1) {
         char *literal = build_quote_literal(name);
-        append_part(sql, "SELECT 's',", is_first);
+        append(sql, name == customs ? "" : ",");
         append(sql, literal);
-        append(sql, ", pg_catalog.current_setting(");
-        append(sql, literal);
-        append(sql, ", true)");
         free(literal);
     }
+    /* an extension's own are settings like any other */
+    append(sql, "]::pg_catalog.text[]) AS c(n) WHERE c.n OPERATOR(pg_catalog.<>) ALL"
+                " (SELECT pg_catalog.lower(name) FROM pg_catalog.pg_settings"
+                " WHERE pg_catalog.strpos(name, '.') OPERATOR(pg_catalog.>) 0)");
 }
 
 static void append_role(struct buffer *sql, const char *login_user, bool *is_first)

@@ -9,6 +9,8 @@
 
 #include "base/memory.h"
 
+#define FORMER_MAX 256 /* former names that errors may still speak of */
+
 /* ---- statements ---- */
 
 void statement_table_init(struct statement_table *table, uint64_t random)
@@ -17,28 +19,27 @@ void statement_table_init(struct statement_table *table, uint64_t random)
     snprintf(table->prefix, sizeof(table->prefix), "pgreserve_%08x_", (unsigned)random);
 }
 
-static struct statement *statement_new(struct statement_table *table, const uint8_t *body,
-                                       size_t length)
+struct statement *statement_intern(struct statement_table *table, const uint8_t *body,
+                                   size_t length, const void *under, size_t under_length)
 {
-    struct statement *statement = memory_alloc(sizeof(*statement) + length);
+    struct statement *known;
+    struct statement *statement = memory_alloc(sizeof(*statement) + length + under_length);
     statement->references = 1;
     statement->is_current = true;
     statement->length = length;
+    statement->key_length = length + under_length;
     memcpy(statement->body, body, length);
+    if (under_length > 0)
+        memcpy(statement->body + length, under, under_length);
+    HASH_FIND(hh, table->by_body, statement->body, statement->key_length, known);
+    if (known) {
+        free(statement);
+        known->references++;
+        return known;
+    }
     snprintf(statement->name, sizeof(statement->name), "%s%llx", table->prefix,
              (unsigned long long)++table->last_number);
-    HASH_ADD_KEYPTR(hh, table->by_body, statement->body, statement->length, statement);
-    return statement;
-}
-
-struct statement *statement_intern(struct statement_table *table, const uint8_t *body,
-                                   size_t length)
-{
-    struct statement *statement;
-    HASH_FIND(hh, table->by_body, body, length, statement);
-    if (!statement)
-        return statement_new(table, body, length);
-    statement->references++;
+    HASH_ADD_KEYPTR(hh, table->by_body, statement->body, statement->key_length, statement);
     return statement;
 }
 
@@ -48,7 +49,8 @@ struct statement *statement_renew(struct statement_table *table, struct statemen
         HASH_DEL(table->by_body, old);
         old->is_current = false;
     }
-    return statement_intern(table, old->body, old->length);
+    return statement_intern(table, old->body, old->length, old->body + old->length,
+                            old->key_length - old->length);
 }
 
 void statement_drop(struct statement_table *table, struct statement *statement)
@@ -109,7 +111,7 @@ static void remember_former(struct client_statements *map, struct statement *sta
 {
     struct client_statement *former;
     HASH_FIND_PTR(map->former, &statement, former);
-    if (former)
+    if (former || HASH_COUNT(map->former) >= FORMER_MAX)
         return;
     former = memory_alloc(sizeof(*former) + length + 1);
     memcpy(former->name, name, length);
@@ -323,6 +325,40 @@ void backend_statements_clear(struct statement_table *table, struct backend_stat
         forget_statement(table, map, there);
     while (!TAILQ_EMPTY(&map->expected))
         expected_confirm(table, map);
+}
+
+static bool is_expected(const struct backend_statements *map, const struct statement *statement,
+                        const char *name)
+{
+    const struct expected *expected;
+    TAILQ_FOREACH (expected, &map->expected, link) {
+        if (expected->statement == statement &&
+            (expected->kind == EXPECT_CLIENT_PARSE || (expected->kind == EXPECT_PARSE && !name)) &&
+            (!name || strcmp(expected->name, name) == 0))
+            return true;
+    }
+    return false;
+}
+
+void backend_statements_deallocated(struct statement_table *table, struct backend_statements *map)
+{
+    struct backend_statement *there;
+    struct backend_statement *next;
+    HASH_ITER (hh, map->by_statement, there, next) {
+        if (!is_expected(map, there->statement, NULL))
+            forget_statement(table, map, there);
+    }
+}
+
+void client_statements_deallocated(struct statement_table *table, struct client_statements *map,
+                                   const struct backend_statements *backend)
+{
+    struct client_statement *named;
+    struct client_statement *next;
+    HASH_ITER (hh, map->by_name, named, next) {
+        if (!is_expected(backend, named->statement, named->name))
+            forget_name(table, map, named);
+    }
 }
 
 /* ---- what was assumed ---- */

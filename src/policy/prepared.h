@@ -29,7 +29,8 @@ struct statement {
     uint32_t signs;  /* of its text (proto/sql.h): they count whenever it is executed */
     uint64_t
         wanted; /* number of the newest Parse by a client: backends that prepared it earlier do so anew */
-    size_t length;
+    size_t length;                   /* of the body */
+    size_t key_length;               /* of the body and what stands behind it */
     char name[STATEMENT_NAME_BYTES]; /* on every backend */
     uint8_t body[];                  /* of Parse, behind the name: text, zero, types */
 };
@@ -46,9 +47,10 @@ struct statement_table {
 
 /* Makes the prefix from random bytes that the caller has. */
 void statement_table_init(struct statement_table *table, uint64_t random);
-/* The statement of this body, with a reference for the caller. */
+/* The statement of this body, with a reference for the caller.  `under` are the settings in force, as text: literals get
+ * their meaning when they are parsed (a time without a zone), so a text under others is another statement. */
 struct statement *statement_intern(struct statement_table *table, const uint8_t *body,
-                                   size_t length);
+                                   size_t length, const void *under, size_t under_length);
 /* The same body under a new name: the old one's plan may be in use. */
 struct statement *statement_renew(struct statement_table *table, struct statement *old);
 void statement_drop(struct statement_table *table, struct statement *statement);
@@ -71,10 +73,12 @@ struct unnamed {
 };
 TAILQ_HEAD(unnamed_list, unnamed);
 
+struct backend_statements;
+
 /* A client's names.  Former ones are known a while longer, for errors that are on their way may speak of them. */
 struct client_statements {
     struct client_statement *by_name;
-    size_t bytes; /* of their texts */
+    size_t bytes;                    /* of their texts */
     struct client_statement *former; /* the same, by the statement's address */
     struct unnamed *unnamed;         /* as the server has confirmed it; may be NULL */
     struct unnamed *spare;
@@ -110,6 +114,9 @@ void client_statement_remove(struct statement_table *table, struct client_statem
 /* Nothing is on its way any more that may speak of former names. */
 void client_statements_forget_former(struct statement_table *table, struct client_statements *map);
 void client_statements_clear(struct statement_table *table, struct client_statements *map);
+/* DEALLOCATE ALL: names go, but for those that a message behind it makes. */
+void client_statements_deallocated(struct statement_table *table, struct client_statements *map,
+                                   const struct backend_statements *backend);
 void client_statements_free(struct statement_table *table, struct client_statements *map);
 
 /* A statement on a backend. */
@@ -167,6 +174,9 @@ void backend_statement_remove(struct statement_table *table, struct backend_stat
 struct statement *backend_statement_oldest(const struct backend_statements *map);
 /* Everything is gone from the backend: DISCARD ALL, DEALLOCATE ALL, or its end. */
 void backend_statements_clear(struct statement_table *table, struct backend_statements *map);
+
+/* DEALLOCATE ALL: likewise. */
+void backend_statements_deallocated(struct statement_table *table, struct backend_statements *map);
 
 /* A message that was sent assumes this; `name` may be NULL. */
 void expect_answer(struct backend_statements *map, enum expected_kind kind,

@@ -220,6 +220,73 @@ void session_difference(struct buffer *sql, const struct settings *from, const s
     }
 }
 
+/* Settings that take a value which they have taken before, whoever sets it and whatever has gone since. */
+static bool is_safe(const char *name)
+{
+    static const char *const safe[] = {"application_name",
+                                       "search_path",
+                                       "timezone",
+                                       "datestyle",
+                                       "intervalstyle",
+                                       "client_encoding",
+                                       "client_min_messages",
+                                       "extra_float_digits",
+                                       "bytea_output",
+                                       "statement_timeout",
+                                       "lock_timeout",
+                                       "idle_in_transaction_session_timeout",
+                                       "idle_session_timeout",
+                                       "transaction_timeout",
+                                       "standard_conforming_strings",
+                                       "escape_string_warning",
+                                       "backslash_quote",
+                                       "array_nulls",
+                                       "xmlbinary",
+                                       "xmloption",
+                                       "default_transaction_isolation",
+                                       "default_transaction_read_only",
+                                       "default_transaction_deferrable",
+                                       "work_mem",
+                                       "maintenance_work_mem",
+                                       "row_security",
+                                       "synchronous_commit",
+                                       "check_function_bodies",
+                                       "plan_cache_mode",
+                                       "jit",
+                                       "quote_all_identifiers",
+                                       "random_page_cost",
+                                       "seq_page_cost",
+                                       "effective_cache_size",
+                                       "default_statistics_target",
+                                       "constraint_exclusion",
+                                       "lc_messages",
+                                       "lc_monetary",
+                                       "lc_numeric",
+                                       "lc_time",
+                                       NULL};
+    for (size_t i = 0; safe[i]; i++) {
+        if (strcasecmp(safe[i], name) == 0)
+            return true;
+    }
+    return strncasecmp(name, "enable_", 7) == 0 || strncasecmp(name, "geqo", 4) == 0 ||
+           setting_is_custom(name);
+}
+
+bool session_may_fail(const struct settings *from, const struct settings *to, bool is_unknown)
+{
+    const char *value;
+    for (const char *name = NULL; (name = settings_next(to, name, &value));) {
+        const char *old = settings_get(from, name);
+        if ((is_unknown || !old || strcmp(old, value) != 0) && !is_safe(name))
+            return true;
+    }
+    for (const char *name = NULL; (name = settings_next(from, name, &value));) {
+        if (!settings_get(to, name) && !is_safe(name))
+            return true;
+    }
+    return false;
+}
+
 void session_restore(struct buffer *sql, const struct settings *base)
 {
     const char *value;

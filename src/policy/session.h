@@ -61,6 +61,9 @@ bool setting_is_custom(const char *name);
  * `is_unknown`, more may be in force than `from` says: everything is reset first. */
 void session_difference(struct buffer *sql, const struct settings *from, const struct settings *to,
                         bool is_unknown);
+/* Whether what session_difference writes might be refused by the server: settings whose values stand for things that may
+ * be gone or need a right, unlike the common ones. */
+bool session_may_fail(const struct settings *from, const struct settings *to, bool is_unknown);
 /* Appends a query that puts those of `base` in force again that a RESET has just undone: RESET on a connection of the
  * client's own goes back to its start-up packet (protocol 55.2.1). */
 void session_restore(struct buffer *sql, const struct settings *base);

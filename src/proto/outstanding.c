@@ -153,7 +153,7 @@ static bool is_unnamed(uint8_t entry)
 static bool is_injection(uint8_t entry)
 {
     return entry == INJECTION_CLEAN || entry == INJECTION_SETTLE || entry == INJECTION_QUESTION ||
-           entry == INJECTION_RESTORE || entry == INJECTION_LOGIN;
+           entry == INJECTION_RESTORE || entry == INJECTION_LOGIN || entry == INJECTION_TRIGGERS;
 }
 
 void outstanding_injected(struct outstanding *o, enum outstanding_injection injection)
@@ -169,6 +169,11 @@ enum outstanding_injection outstanding_injection(const struct outstanding *o)
 {
     uint8_t head = peek(o);
     return is_injection(head) ? (enum outstanding_injection)head : INJECTION_NONE;
+}
+
+bool outstanding_is_quiet(const struct outstanding *o)
+{
+    return peek(o) == OUTSTANDING_QUIET_PARSE;
 }
 
 bool outstanding_has_sync(const struct outstanding *o)
@@ -276,6 +281,7 @@ static void error_answered(struct outstanding *o)
     case OUTSTANDING_UNTRACKED_PARSE:
     case OUTSTANDING_UNTRACKED_CLOSE:
     case OUTSTANDING_UNTRACKED_BIND:
+    case OUTSTANDING_QUIET_PARSE:
         skip_to_sync(o);
         break;
     default:
@@ -315,7 +321,8 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     static const char parses[] = {'P', OUTSTANDING_UNNAMED_PARSE, OUTSTANDING_PARSE, 0};
     static const char closes[] = {'C', OUTSTANDING_UNNAMED_CLOSE, OUTSTANDING_CLOSE, 0};
     static const char injected_parses[] = {OUTSTANDING_INJECTED_PARSE, OUTSTANDING_UNTRACKED_PARSE,
-                                           OUTSTANDING_PROVIDED_UNNAMED, 0};
+                                           OUTSTANDING_PROVIDED_UNNAMED, OUTSTANDING_QUIET_PARSE,
+                                           0};
     static const char injected_closes[] = {OUTSTANDING_INJECTED_CLOSE, OUTSTANDING_UNTRACKED_CLOSE,
                                            OUTSTANDING_PROVIDED_UNNAMED, 0};
     uint8_t head = peek(o);

@@ -57,7 +57,8 @@ enum outstanding_entry {
     OUTSTANDING_INJECTED_CLOSE = 'k',   /* ours, tracked */
     OUTSTANDING_UNTRACKED_PARSE = 'u',  /* ours */
     OUTSTANDING_UNTRACKED_CLOSE = 'j',  /* ours */
-    OUTSTANDING_UNTRACKED_BIND = 'b'    /* ours */
+    OUTSTANDING_UNTRACKED_BIND = 'b',   /* ours */
+    OUTSTANDING_QUIET_PARSE = 'y'       /* ours, and its error is nobody's business */
 };
 
 /* Queries of our own, by what they are for. */
@@ -68,7 +69,8 @@ enum outstanding_injection {
     INJECTION_QUESTION = 'a', /* what does the session hold? */
     INJECTION_RESTORE =
         'r', /* start-up settings after a RESET: the ReadyForQuery before it waits for its own */
-    INJECTION_LOGIN = 'l' /* a client's start-up settings for the first time */
+    INJECTION_LOGIN = 'l',   /* a client's start-up settings for the first time */
+    INJECTION_TRIGGERS = 'g' /* has the database triggers? */
 };
 
 /* What a message from the server is to the client. */
@@ -87,6 +89,8 @@ void outstanding_injected(struct outstanding *outstanding, enum outstanding_inje
 enum reply outstanding_answered(struct outstanding *outstanding, uint8_t type);
 /* Which query of ours the next answer belongs to, or INJECTION_NONE. */
 enum outstanding_injection outstanding_injection(const struct outstanding *outstanding);
+/* Whether an error now would be the answer to a message of ours that may fail. */
+bool outstanding_is_quiet(const struct outstanding *outstanding);
 /* True when nothing at all is owed or open. */
 static inline bool outstanding_is_empty(const struct outstanding *outstanding)
 {

@@ -41,7 +41,9 @@ enum sql_sign {
     SQL_SIGN_DATABASE = 1 << 20, /* CREATE, ALTER or DROP DATABASE */
     SQL_SIGN_NAMES = 1 << 21,    /* current_setting(): names of settings may be learned from it */
     SQL_SIGN_CURRVAL = 1 << 22,  /* currval, lastval */
-    SQL_SIGN_INSERT = 1 << 23    /* INSERT, COPY, MERGE: may draw from a sequence */
+    SQL_SIGN_INSERT = 1 << 23,   /* INSERT, COPY, MERGE: may draw from a sequence */
+    SQL_SIGN_WRITE = 1 << 24, /* INSERT, UPDATE, DELETE, MERGE, COPY, TRUNCATE: may fire triggers */
+    SQL_SIGN_TRIGGER = 1 << 25 /* the word itself: one may have been made */
 };
 
 /* Lexer state between two pieces.  Opaque by custom: only sql.c looks inside. */

@@ -11,7 +11,8 @@
 #include <string.h>
 #include <strings.h>
 
-#define CALLS_MAX 100
+#define CALLS_MAX      100
+#define IDENTIFIER_MAX 63 /* what the server keeps of an identifier */
 
 enum token_kind { TOKEN_END, TOKEN_WORD, TOKEN_LITERAL, TOKEN_OTHER };
 
@@ -19,7 +20,8 @@ struct token {
     enum token_kind kind;
     const char *text; /* of a word or a literal: its inside */
     size_t length;
-    char mark; /* of another */
+    char mark;      /* of another */
+    bool is_quoted; /* a word in double quotes: never a keyword */
 };
 
 struct reader {
@@ -67,11 +69,40 @@ static struct token read_quoted(struct reader *reader, char quote)
     }
     struct token token = {.kind = TOKEN_OTHER, .text = start, .mark = quote};
     token.length = (size_t)(reader->at - start);
+    token.is_quoted = quote == '"';
     if (is_plain)
         token.kind = quote == '\'' ? TOKEN_LITERAL : TOKEN_WORD;
     if (reader->at < reader->end)
         reader->at++;
     return token;
+}
+
+/* E'...', in which a backslash keeps the next byte from being a quote. */
+static struct token read_escaped(struct reader *reader)
+{
+    const char *at = reader->at + 1;
+    for (; at < reader->end; at++) {
+        if (*at == '\\' || (*at == '\'' && at + 1 < reader->end && at[1] == '\''))
+            at++; /* two bytes that end nothing */
+        else if (*at == '\'')
+            break;
+    }
+    reader->at = at < reader->end ? at + 1 : reader->end;
+    return (struct token){.kind = TOKEN_OTHER, .mark = '\''};
+}
+
+/* $tag$ ... $tag$; false when a dollar is no such thing. */
+static bool skip_dollar_quote(struct reader *reader)
+{
+    const char *at = reader->at + 1;
+    while (at < reader->end && is_word_byte(*at) && *at != '$')
+        at++;
+    if (at >= reader->end || *at != '$' || isdigit((unsigned char)reader->at[1]))
+        return false;
+    size_t tag = (size_t)(at + 1 - reader->at);
+    const char *close = memmem(at + 1, (size_t)(reader->end - at - 1), reader->at, tag);
+    reader->at = close ? close + tag : reader->end;
+    return true;
 }
 
 static struct token next_token(struct reader *reader)
@@ -81,6 +112,12 @@ static struct token next_token(struct reader *reader)
         return (struct token){.kind = TOKEN_END};
     if (*reader->at == '\'' || *reader->at == '"')
         return read_quoted(reader, *reader->at);
+    if (*reader->at == '$' && skip_dollar_quote(reader))
+        return (struct token){.kind = TOKEN_OTHER, .mark = '$'};
+    if ((*reader->at | 0x20) == 'e' && reader->end - reader->at > 1 && reader->at[1] == '\'') {
+        reader->at++;
+        return read_escaped(reader);
+    }
     const char *start = reader->at++;
     if (!is_word_byte(*start))
         return (struct token){.kind = TOKEN_OTHER, .text = start, .length = 1, .mark = *start};
@@ -92,7 +129,7 @@ static struct token next_token(struct reader *reader)
 
 static bool is_word(const struct token *token, const char *word)
 {
-    return token->kind == TOKEN_WORD && token->length == strlen(word) &&
+    return token->kind == TOKEN_WORD && !token->is_quoted && token->length == strlen(word) &&
            strncasecmp(token->text, word, token->length) == 0;
 }
 
@@ -105,6 +142,8 @@ static bool is_mark(const struct token *token, char mark)
 static void tell(const char *name, size_t length, sql_name_callback named, void *arg)
 {
     char text[SQL_NAME_MAX];
+    if (length >= sizeof(text))
+        named(arg, NULL);
     if (length == 0 || length >= sizeof(text) || !memchr(name, '.', length) ||
         name[length - 1] == '.')
         return;
@@ -129,9 +168,15 @@ static struct token read_set(struct reader *reader, sql_name_callback named, voi
         if (!is_mark(&dot, '.'))
             token = next_token(reader);
     }
-    while (token.kind == TOKEN_WORD && used + token.length + 2 < sizeof(name)) {
-        memcpy(name + used, token.text, token.length);
-        used += token.length;
+    while (token.kind == TOKEN_WORD) {
+        size_t part = token.length > IDENTIFIER_MAX ? IDENTIFIER_MAX : token.length;
+        if (used + part + 2 >= sizeof(name)) {
+            named(arg, NULL);
+            used = 0;
+            break;
+        }
+        memcpy(name + used, token.text, part);
+        used += part;
         token = next_token(reader);
         if (!is_mark(&token, '.'))
             break;
@@ -217,11 +262,13 @@ uint32_t sql_names(const char *text, size_t length, sql_name_callback named, voi
             token = read_set(&reader, named, arg);
             continue;
         }
-        if (is_word(&token, "set_config") && ++calls > CALLS_MAX)
-            return config | SQL_CONFIG_UNKNOWN; /* each looks ahead, so many would cost much */
-        if (is_word(&token, "set_config"))
-            config |= read_config(&reader, named, arg);
-        else if (is_word(&token, "current_setting"))
+        bool is_call = token.kind == TOKEN_WORD && names(&token, "set_config");
+        if (is_call && ++calls > CALLS_MAX)
+            return config | SQL_CONFIG_UNKNOWN |
+                   SQL_CONFIG_SEEN; /* each looks ahead, so many would cost much */
+        if (is_call)
+            config |= SQL_CONFIG_SEEN | read_config(&reader, named, arg);
+        else if (token.kind == TOKEN_WORD && names(&token, "current_setting"))
             read_look(&reader, named, arg);
         token = next_token(&reader);
     }

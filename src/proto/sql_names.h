@@ -19,9 +19,12 @@
 enum sql_config {
     SQL_CONFIG_SETTING = 1, /* a setting whose name is known */
     SQL_CONFIG_ROLE = 2,    /* role or session_authorization */
-    SQL_CONFIG_UNKNOWN = 4  /* one whose name is computed */
+    SQL_CONFIG_UNKNOWN = 4, /* one whose name is computed */
+    SQL_CONFIG_SEEN =
+        8 /* there was a call at all; and if the caller knows of one, none seen means that it was misread */
 };
 
+/* `name` is NULL for one that is too long to be told. */
 typedef void (*sql_name_callback)(void *arg, const char *name);
 
 /* Reads a whole text; calls back for each custom setting that it names.  Returns a mask of enum sql_config.  May name

@@ -106,10 +106,10 @@ static char *start_key(const struct client *client)
         const struct startup_setting *setting = &client->startup.settings[i];
         if (is_in_force(client, setting))
             continue;
-        buffer_append(&key, setting->name, strlen(setting->name));
-        buffer_append(&key, "\n", 1);
-        buffer_append(&key, setting->value, strlen(setting->value));
-        buffer_append(&key, "\n", 1);
+        char *item = memory_printf("%zu:%s=%zu:%s;", strlen(setting->name), setting->name,
+                                   strlen(setting->value), setting->value);
+        buffer_append(&key, item, strlen(item));
+        free(item);
     }
     char *text =
         memory_strndup(key.data ? (const char *)buffer_bytes(&key) : "", buffer_length(&key));
@@ -238,6 +238,11 @@ void open_settled(struct client *client, const char *sqlstate, const char *error
     struct server *server = client->server;
     if (error) {
         client_fatal(client, sqlstate, error, NULL, NULL);
+        return;
+    }
+    if (server && client->asks != 0 && client->pins == 0) { /* the question has failed: once more */
+        settle_ask(client, server, client->asks);
+        stream_flush(&server->stream);
         return;
     }
     const struct start_memory *memory = find_start(client);

@@ -226,6 +226,20 @@ static void parse_again(struct client *client, struct server *server, uint32_t m
     queue_head(server, 'P', message, head, statement->name);
 }
 
+/* The client's settings but for its name: what gives literals their meaning is among them. */
+static void settings_under(const struct client *client, struct buffer *out)
+{
+    const char *value;
+    if (client->settings->count < 2)
+        return;
+    for (const char *name = NULL; (name = settings_next(client->settings, name, &value));) {
+        if (strcmp(name, "application_name") == 0)
+            continue;
+        buffer_append(out, name, strlen(name) + 1);
+        buffer_append(out, value, strlen(value) + 1);
+    }
+}
+
 /* The same body under a name that nobody has used. */
 static struct statement *renewed(struct statement_table *table, struct statement *statement)
 {
@@ -238,7 +252,11 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
                       uint32_t signs, const struct head *head, const uint8_t *body, size_t length)
 {
     struct statement_table *table = prepare_table(client);
-    struct statement *statement = statement_intern(table, body, length);
+    struct buffer under = {0};
+    settings_under(client, &under);
+    struct statement *statement =
+        statement_intern(table, body, length, buffer_bytes(&under), buffer_length(&under));
+    buffer_free(&under);
     if (client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement); /* two names of one client are two statements */
     if (!backend_statement_use(&server->statements, statement))
@@ -293,6 +311,10 @@ static struct prepared_head translate_use(struct client *client, struct server *
         (type == 'D' && bytes[PREPARE_HEADER_BYTES] != 'S'))
         return prepare_passes();
     if (head.name_length == 0) {
+        const struct unnamed *own = unnamed_current(&client->statements);
+        if (type == 'B' && own && !client->has_set_unnamed) /* run again, from an earlier batch */
+            settle_note_signs(client, own->signs, (const char *)own->body,
+                              strlen((const char *)own->body));
         bool may_be_skipped = client->provided > 0 && outstanding_has_sync(&server->outstanding);
         if (client->has_own_unnamed && !may_be_skipped)
             return prepare_passes();
@@ -336,7 +358,10 @@ static struct prepared_head translate_close(struct client *client, struct server
     outstanding_sent_as(&server->outstanding, OUTSTANDING_CLOSE);
     expect_answer(&server->statements, EXPECT_CLIENT_CLOSE, statement, head.name, head.name_length);
     prepare_no_name(client, none);
-    queue_head(server, 'C', message, &head, none);
+    bool is_crowded = server->statements.count > client->pool->config->max_prepared_statements;
+    queue_head(server, 'C', message, &head, is_crowded ? statement->name : none);
+    if (is_crowded) /* as when a transaction prepares without end */
+        backend_statement_remove(prepare_table(client), &server->statements, statement);
     client_statement_remove(prepare_table(client), &client->statements, head.name,
                             head.name_length);
     return (struct prepared_head){.taken = head.end, .is_changed = true, .is_recorded = true};
@@ -401,7 +426,7 @@ void prepare_make_private(struct client *client, struct server *server)
     backend_statements_clear(prepare_table(client), &server->statements);
     for (each = client->statements.by_name; each; each = each->hh.next) {
         prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
-        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
+        outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
     }
     stream_queue(&server->stream, sync_message, sizeof(sync_message));
     outstanding_injected(&server->outstanding, INJECTION_CLEAN);

@@ -52,9 +52,12 @@ void prepare_answered(struct server *server)
 void prepare_all_gone(struct server *server)
 {
     struct statement_table *table = &server->proxy->statements;
-    backend_statements_clear(table, &server->statements);
-    if (server->client)
-        client_statements_clear(table, &server->client->statements);
+    if (!server->client) {
+        backend_statements_clear(table, &server->statements);
+        return;
+    }
+    backend_statements_deallocated(table, &server->statements);
+    client_statements_deallocated(table, &server->client->statements, &server->statements);
 }
 
 /* The client's name where the server says ours. */
@@ -84,6 +87,10 @@ static void note_stale_plan(struct client *client, const uint8_t *body, size_t l
     if (sqlstate && message && strcmp(sqlstate, SQLSTATE_FEATURE_NOT_SUPPORTED) == 0 &&
         strstr(message, "cached plan"))
         table->last_stale = ++table->last_parse;
+    /* code that we did not see has deallocated what was there */
+    if (sqlstate && message && client->server && strcmp(sqlstate, "26000") == 0 &&
+        strstr(message, table->prefix))
+        backend_statements_deallocated(table, &client->server->statements);
 }
 
 /* A Bind with a format for each column that there were, of a statement that we have prepared anew since its table was

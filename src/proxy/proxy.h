@@ -97,7 +97,9 @@ struct lane {
     struct parameter *parameters; /* as the last login reported them; NULL before the first */
     size_t parameter_count;
     struct start_memory *starts; /* hash by key */
-    bool is_replication;         /* logins ask for the replication protocol, with these: */
+    bool has_triggers;           /* of users, in its database, as far as known */
+    int64_t triggers_asked_us;
+    bool is_replication; /* logins ask for the replication protocol, with these: */
     char *replication;
     char *options;
     bool uses_currval;   /* a client of it has asked for a sequence's value of its session */
@@ -114,6 +116,9 @@ struct lane_replication {
     const char *replication;
     const char *options;
 };
+
+/* How far a command on a database (DROP DATABASE ...) has come. */
+enum database_step { DATABASE_NO_COMMAND, DATABASE_COMMAND_SENT, DATABASE_CLEARED };
 
 enum client_state {
     CLIENT_STARTUP,        /* first packet, TLS */
@@ -155,6 +160,8 @@ struct client {
         has_unbound_parse; /* an unnamed statement too long to be kept, which no Bind has used yet */
     bool
         has_set_unnamed; /* a Parse or Close of its unnamed statement was sent since the last Sync */
+    bool saw_copy;       /* the last text may be a COPY */
+    uint8_t database_step;  /* enum database_step */
     bool has_private_names; /* its statements are on its backend under its own names */
     bool has_unasked; /* something was run since the server was asked what the session holds */
     bool saw_reset;   /* a statement since the last Sync goes back to start-up settings */
@@ -216,11 +223,13 @@ struct server {
     bool needs_look;                      /* one of the next four says more than `settings` */
     bool is_unknown;                      /* settings may be in force that `settings` lacks */
     bool is_spoilt;                       /* nothing can clean it for another client */
-    uint64_t hidden_by;    /* this client ran code that may have set what cannot be asked for */
-    uint64_t sequences_by; /* this client has drawn from a sequence */
-    uint64_t inserted_by;  /* this client was the last whose statement may have drawn */
-    uint32_t asked;        /* enum pin: a question is on its way; 0: none */
-    uint32_t found;        /* of these, what its answer has said so far */
+    bool has_settled_first;               /* they are, and its first message comes now */
+    bool must_settle_first; /* the client's messages wait until its settings are in force */
+    uint64_t hidden_by;     /* this client ran code that may have set what cannot be asked for */
+    uint64_t sequences_by;  /* this client has drawn from a sequence */
+    uint64_t inserted_by;   /* this client was the last whose statement may have drawn */
+    uint32_t asked;         /* enum pin: a question is on its way; 0: none */
+    uint32_t found;         /* of these, what its answer has said so far */
     bool has_failed_question;
     uint8_t failed_questions;    /* in a row */
     struct settings_draft draft; /* the settings that the answer has named so far */
@@ -345,9 +354,9 @@ void proxy_bury(struct proxy *proxy, void *object, void (*bury)(void *object));
 /* Has the client's input looked at again at the end of the turn. */
 void proxy_read_later(struct client *client);
 struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
-/* The text is about databases (CREATE, ALTER, DROP DATABASE): free connections to those that it names, or to the template, are
- * closed, or they would be in its way. */
-void proxy_clear_database(struct client *client, const char *text, size_t length);
+/* A command on a database (DROP, ALTER ... RENAME, CREATE ... TEMPLATE) that does not come to its end waits for others to
+ * leave that database, for 5 s: our free connections to those that it names do.  Called at each tick. */
+void proxy_clear_databases(struct client *client);
 /* The lane of this pool, database and user, made when it is new; `replication` is NULL for ordinary sessions. */
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
                         const char *name, const char *user, const char *password,
@@ -508,6 +517,8 @@ void settle_restore(struct client *client, struct server *server);
 bool settle_own_sequences(struct client *client, struct server *server);
 /* Asks the server what the session holds: those of `asks` (enum pin), and more when the rules say so. */
 void settle_ask(struct client *client, struct server *server, uint32_t asks);
+/* A fresh backend is asked whether its database has triggers, now and then. */
+void settle_ask_triggers(struct server *server);
 /* A row of the answer. */
 void settle_row(struct server *server, const uint8_t *body, size_t length);
 /* The answer is complete: settings and pins are as it says. */

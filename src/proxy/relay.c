@@ -122,6 +122,12 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
     }
     if (injection != INJECTION_NONE && server->wants_cancel_again && server->cancels == 0)
         server_cancel_again(server);
+    if (injection == INJECTION_SETTLE && server->must_settle_first) {
+        server->must_settle_first = false;
+        server->has_settled_first = true;
+        if (client)
+            proxy_read_later(client);
+    }
     if (injection == INJECTION_QUESTION)
         settle_answered(server);
     if (injection != INJECTION_RESTORE || !client)
@@ -135,6 +141,7 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
 static bool take_message(struct server *server, uint8_t type, const uint8_t *body, size_t length)
 {
     enum outstanding_injection injection = outstanding_injection(&server->outstanding);
+    bool is_quiet = type == 'E' && outstanding_is_quiet(&server->outstanding);
     bool for_client = outstanding_answered(&server->outstanding, type) == REPLY_FORWARD;
     if (server->outstanding.events > 0)
         prepare_answered(server);
@@ -143,7 +150,7 @@ static bool take_message(struct server *server, uint8_t type, const uint8_t *bod
         read_ready(server, body, length, injection, for_client);
         break;
     case 'E':
-        if (read_error(server, body, length, injection))
+        if (is_quiet || read_error(server, body, length, injection))
             for_client = false;
         else if (server->said_fatal)
             for_client = true;
@@ -158,6 +165,8 @@ static bool take_message(struct server *server, uint8_t type, const uint8_t *bod
     case 'D':
         if (injection == INJECTION_QUESTION)
             settle_row(server, body, length);
+        else if (injection == INJECTION_TRIGGERS)
+            server->lane->has_triggers = true; /* a row is all the answer there is */
         break;
     default:
         break;
@@ -172,7 +181,7 @@ static bool is_at_rest(const struct server *server)
     return client && server->status == 'I' && client->state == CLIENT_LINKED &&
            outstanding_is_empty(&server->outstanding) && server->message_left == 0 &&
            client->message_left == 0 && !server->outstanding.is_confused && !server->said_fatal &&
-           settle_is_shared(client);
+           !server->has_settled_first && settle_is_shared(client);
 }
 
 void relay_release(struct client *client, struct server *server)
@@ -181,6 +190,8 @@ void relay_release(struct client *client, struct server *server)
     server->client = NULL;
     server->watches_tags = false;
     client_set_state(client, CLIENT_READY);
+    if (client->database_step != DATABASE_NO_COMMAND)
+        proxy_clear_databases(client);
     server_release(server);
 }
 
@@ -317,7 +328,8 @@ void relay_server_pump(struct server *server)
             buffer_append(&server->held, bytes + taken, length - taken);
         if (!server->client && server->outstanding.count == 0)
             server_settled(server);
-        if (server->said_fatal || !outstanding_is_empty(&server->outstanding))
+        if (server->said_fatal ||
+            (server->client == client && !outstanding_is_empty(&server->outstanding)))
             stream_look_again(&server->stream);
         if (server->backend.state == BACKEND_CLOSING && !server->stream.may_read)
             break;

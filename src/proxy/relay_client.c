@@ -153,7 +153,7 @@ static uint32_t prepare_way(struct client *client, const char *text, size_t leng
     struct server *server = client->server;
     uint32_t signs = sql_signs(text, length);
     if (signs & SQL_SIGN_DATABASE)
-        proxy_clear_database(client, text, length);
+        client->database_step = DATABASE_COMMAND_SENT;
     if ((signs & SQL_SIGN_LOOK) && !client->has_private_names) {
         stream_queue(&server->stream, *before, *before_length);
         *before_length = 0;
@@ -181,6 +181,7 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     if (server->outstanding.count == 0 && server->status == 'I')
         client->transaction_us = client->proxy->now_us;
     client->last_type = type;
+    server->has_settled_first = false;
     stats_message(client, type);
     size_t length = 0;
     const char *text = whole_text(type, bytes, at_hand, message, &length);
@@ -264,6 +265,8 @@ static void forward_to_server(struct client *client, const uint8_t *bytes, size_
 static bool must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
                       size_t at_hand, uint32_t message)
 {
+    if (client->server && client->server->must_settle_first)
+        return true;
     if (client->is_skipping || !settle_is_shared(client) || !is_valid(type, message))
         return false;
     return !prepare_is_at_hand(type, bytes, at_hand, message) ||
@@ -281,7 +284,11 @@ static void restore_behind(struct client *client, const uint8_t *bytes, size_t l
 {
     forward_to_server(client, bytes, length);
     client->saw_reset = false;
-    settle_restore(client, client->server);
+    if (client->saw_copy) /* what follows it would be taken for its data */
+        client->must_restore_again = true;
+    else
+        settle_restore(client, client->server);
+    client->saw_copy = false;
 }
 
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length)
@@ -329,6 +336,10 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             return length;
         if (verdict == VERDICT_WAIT)
             return at;
+        if (client->server && client->server->must_settle_first) { /* has just got its backend */
+            stream_flush(&client->server->stream);
+            return at;
+        }
         client->is_discarding = verdict == VERDICT_DISCARD;
         if (client->is_discarding) {
             forward_to_server(client, bytes + run, at - run);

@@ -169,6 +169,7 @@ void server_login_probed(struct server *server)
     events_connect(server);
     upstream_granted(server);
     stats_count(lane->pool->stats.total, POOL_STAT_LOGINS);
+    settle_ask_triggers(server);
     pool_backend_ready(&server->backend, proxy->now_us);
     proxy_run_pool(lane->pool);
 }

@@ -324,6 +324,7 @@ void auth_sweep(struct client *client)
         if (!pool || !client->server)
             break;
         warn_of_leak(client, pool);
+        proxy_clear_databases(client);
         settle_sweep(client);
         if (client->state == CLIENT_LINKED)
             sweep_linked(client, pool, now_us);

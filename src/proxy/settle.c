@@ -134,6 +134,7 @@ void settle_link(struct client *client, struct server *server)
         server->sequences_by = 0;
     }
     bool is_unknown = server->is_unknown || is_others(server->hidden_by, client);
+    bool may_fail = session_may_fail(server->settings, client->settings, is_unknown);
     session_difference(&sql, server->settings, client->settings, is_unknown);
     if (is_unknown) {
         server->is_unknown = false;
@@ -145,37 +146,49 @@ void settle_link(struct client *client, struct server *server)
     snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
     if (buffer_length(&sql) > 0)
         queue_query(server, &sql, INJECTION_SETTLE);
+    server->must_settle_first = may_fail;
+    server->has_settled_first = false;
 }
 
 /* ---- what a statement may have changed ---- */
 
+struct learning {
+    struct proxy *proxy;
+    bool has_missed; /* a name found no room */
+};
+
 static void learn_name(void *arg, const char *name)
 {
-    struct proxy *proxy = arg;
-    const char *known = (const char *)buffer_bytes(&proxy->customs);
-    size_t length = buffer_length(&proxy->customs);
-    for (size_t at = 0; at < length; at += strlen(known + at) + 1) {
+    struct learning *learning = arg;
+    struct buffer *customs = &learning->proxy->customs;
+    const char *known = (const char *)buffer_bytes(customs);
+    size_t length = buffer_length(customs);
+    for (size_t at = 0; name && at < length; at += strlen(known + at) + 1) {
         if (strcmp(known + at, name) == 0)
             return;
     }
-    if (length + strlen(name) + 1 <= CUSTOMS_MAX_BYTES)
-        buffer_append(&proxy->customs, name, strlen(name) + 1);
+    if (name && length + strlen(name) + 1 <= CUSTOMS_MAX_BYTES)
+        buffer_append(customs, name, strlen(name) + 1);
     else
-        log_event(LOG_LEVEL_WARNING, "more names of custom settings than are followed",
-                  LOG_FIELD_TEXT("setting", name));
+        learning->has_missed = true;
 }
 
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length)
 {
+    struct learning learning = {.proxy = proxy};
     if (!(signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES)))
         return 0;
-    return sql_names(text, length, learn_name, proxy);
+    uint32_t config = sql_names(text, length, learn_name, &learning);
+    bool is_misread = (signs & SQL_SIGN_CONFIG) && !(config & SQL_CONFIG_SEEN);
+    if (is_misread || (learning.has_missed && (signs & SQL_SIGN_SET)))
+        config |= SQL_CONFIG_UNKNOWN;
+    return config;
 }
 
 static void note_config(struct client *client, uint32_t config)
 {
     if (config & SQL_CONFIG_SETTING)
-        client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST);
+        client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST) | PIN_BIT(PIN_ROLE);
     if (config & SQL_CONFIG_ROLE)
         client->asks |= PIN_BIT(PIN_ROLE);
     if (config & SQL_CONFIG_UNKNOWN) {
@@ -199,6 +212,40 @@ static void note_sequences(struct client *client, uint32_t signs)
     }
 }
 
+#define TRIGGERS_ASKED_US (60 * CLOCK_S)
+
+void settle_ask_triggers(struct server *server)
+{
+    static const char question[] = "SELECT 1 WHERE EXISTS (SELECT FROM pg_catalog.pg_trigger"
+                                   " WHERE NOT tgisinternal)";
+    struct lane *lane = server->lane;
+    struct buffer sql = {0};
+    if (lane->is_replication || lane->has_triggers ||
+        (lane->triggers_asked_us > 0 &&
+         server->proxy->now_us - lane->triggers_asked_us < TRIGGERS_ASKED_US))
+        return;
+    lane->triggers_asked_us = server->proxy->now_us;
+    buffer_append(&sql, question, strlen(question));
+    queue_query(server, &sql, INJECTION_TRIGGERS);
+    stream_flush(&server->stream);
+}
+
+/* What a trigger does cannot be seen, and to ask after each write would cost too much: but it must not reach the next client.
+ * Where a database has triggers, a backend that was written through has its settings reset for another client. */
+static void note_triggers(struct client *client, uint32_t signs)
+{
+    struct lane *lane = client->lane;
+    struct lane *each;
+    if (signs & SQL_SIGN_TRIGGER) {
+        for (each = client->proxy->lanes; each; each = each->hh.next)
+            each->has_triggers |= strcmp(each->database, lane->database) == 0;
+    }
+    if (lane->has_triggers) {
+        client->server->hidden_by = client->id;
+        client->server->needs_look = true;
+    }
+}
+
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
 {
     client->has_unasked = true;
@@ -207,10 +254,10 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     const struct config_pool *config = client->pool->config;
     bool asks_functions = !config || config->hidden_state == HIDDEN_STATE_ASK;
     struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
-    uint32_t config_calls =
-        text ? settle_learn_names(client->proxy, signs, text, length) : SQL_CONFIG_UNKNOWN;
-    if (signs & SQL_SIGN_CONFIG)
-        note_config(client, config_calls);
+    if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES))
+        note_config(client, text ? settle_learn_names(client->proxy, signs, text, length)
+                            : signs & SQL_SIGN_SET ? SQL_CONFIG_UNKNOWN
+                                                   : 0);
     client->asks |= verdict.asks;
     note_sequences(client, signs);
     settle_pin(client, verdict.pins & ~PIN_BIT(PIN_SEQUENCE));
@@ -218,10 +265,13 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         client->server->hidden_by = client->id;
         client->server->needs_look = true;
     }
+    if (signs & (SQL_SIGN_WRITE | SQL_SIGN_TRIGGER))
+        note_triggers(client, signs);
     if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE))
         client->server->watches_tags = true;
     if (signs & SQL_SIGN_RESET)
         client->saw_reset = true;
+    client->saw_copy = (signs & SQL_SIGN_INSERT) != 0;
     if (signs & SQL_SIGN_SEED)
         client->server->is_spoilt = true; /* DISCARD ALL leaves random() as it was seeded */
 }
@@ -324,10 +374,14 @@ static bool is_ascii(const char *text)
 
 void settle_row(struct server *server, const uint8_t *body, size_t length)
 {
-    char *copy = memory_alloc(length + 2);
     const char *name;
     const char *value;
     enum pin pin;
+    if (length == 0) { /* too long to be looked into: a value that is not carried about */
+        server->found |= PIN_BIT(PIN_SETTING);
+        return;
+    }
+    char *copy = memory_alloc(length + 2);
     switch (pin_read_row(body, length, copy, &name, &value, &pin)) {
     case PIN_ROW_SETTING:
         settings_draft_add(&server->draft, name, value);
@@ -343,11 +397,12 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     free(copy);
 }
 
-/* Under such a search_path an unmarked CREATE TABLE makes a temporary one. */
+/* Under such a search_path an unmarked CREATE TABLE makes a temporary one; and temp_buffers cannot be set on a backend
+ * that has had a temporary table. */
 static bool hides_temporary(const struct settings *settings)
 {
     const char *path = settings_get(settings, "search_path");
-    return path && strstr(path, "pg_temp");
+    return (path && strstr(path, "pg_temp")) || settings_get(settings, "temp_buffers");
 }
 
 static void take_settings(struct client *client, struct server *server, struct settings *settings)

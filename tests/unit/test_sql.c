@@ -43,7 +43,9 @@ enum {
     DATABASE = SQL_SIGN_DATABASE,
     NAMES = SQL_SIGN_NAMES,
     CURRVAL = SQL_SIGN_CURRVAL,
-    INSERT = SQL_SIGN_INSERT
+    INSERT = SQL_SIGN_INSERT | SQL_SIGN_WRITE,
+    WRITE = SQL_SIGN_WRITE,
+    TRIGGER = SQL_SIGN_TRIGGER
 };
 
 struct example {
@@ -415,7 +417,10 @@ static const struct example finer[] = {
     {"SELECT 'f(' || '()'", NONE},
     {"SELECT a FROM t WHERE EXISTS (SELECT 1)", NONE},
     {"SELECT rank() OVER (PARTITION BY a) FROM t", NONE},
-    {"UPDATE t SET (a, b) = (1, 2)", NONE},
+    {"UPDATE t SET (a, b) = (1, 2)", WRITE},
+    {"WITH x AS (DELETE FROM t RETURNING a) SELECT * FROM x", WRITE},
+    {"TRUNCATE t", WRITE},
+    {"CREATE TRIGGER x BEFORE INSERT ON t EXECUTE FUNCTION f()", TRIGGER | INSERT | FUNCTION},
     {"SELECT averyveryverylongnameofafunctionthatislongerthanfifty()", FUNCTION},
 };
 

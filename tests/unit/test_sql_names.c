@@ -18,13 +18,15 @@
 static void collect(void *arg, const char *name)
 {
     char *all = arg;
-    snprintf(all + strlen(all), 256 - strlen(all), "%s ", name);
+    snprintf(all + strlen(all), 256 - strlen(all), "%s ", name ? name : "(too long)");
 }
 
 static void assert_names(const char *text, uint32_t config, const char *names)
 {
     char all[256] = "";
     uint32_t got = sql_names(text, strlen(text), collect, all);
+    assert_int_equal((got & SQL_CONFIG_SEEN) != 0, strstr(text, "set_config") != NULL);
+    got &= ~(uint32_t)SQL_CONFIG_SEEN;
     if (got != config || strcmp(all, names) != 0)
         fail_msg("%s: config %u, names '%s'", text, got, all);
 }
@@ -71,7 +73,21 @@ static void test_hostile_names_are_not_learned(void **state)
     memset(text, 'x', sizeof(text) - 1);
     memcpy(text, "SET a.", 6);
     text[sizeof(text) - 1] = '\0';
-    assert_names(text, 0, "");
+    assert_names(text, 0, "a.xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx ");
+}
+
+/* As the server reads them, or one client's setting is the next one's. */
+static void test_literals_of_every_kind_are_read_to_their_end(void **state)
+{
+    (void)state;
+    assert_names("SELECT E'\\'', set_config('a.b', 'evil', false)", SQL_CONFIG_SETTING, "a.b ");
+    assert_names("SELECT E'it''s\\\\', set_config('a.b', 'evil', false)", SQL_CONFIG_SETTING,
+                 "a.b ");
+    assert_names("SELECT $$it's$$, set_config('a.b', 'evil', false)", SQL_CONFIG_SETTING, "a.b ");
+    assert_names("SELECT $x$ $$ ' $x$; SET my.tenant = 'A'", 0, "my.tenant ");
+    assert_names("SELECT set_config('a.b', $1, \"true\") FROM t", SQL_CONFIG_SETTING, "a.b ");
+    assert_names("SELECT \"set_config\"('a.b', $1, false)", SQL_CONFIG_SETTING, "a.b ");
+    assert_names("SELECT set_config('a.b', $1, false) -- $$", SQL_CONFIG_SETTING, "a.b ");
 }
 
 static void test_many_nested_calls_cost_little(void **state)
@@ -81,7 +97,8 @@ static void test_many_nested_calls_cost_little(void **state)
     (void)state;
     while (used + 40 < sizeof(text))
         used += (size_t)snprintf(text + used, sizeof(text) - used, "set_config('a',");
-    assert_int_equal(sql_names(text, used, collect, (char[256]){""}), SQL_CONFIG_UNKNOWN);
+    assert_int_equal(sql_names(text, used, collect, (char[256]){""}),
+                     SQL_CONFIG_UNKNOWN | SQL_CONFIG_SEEN);
 }
 
 int main(void)
@@ -90,6 +107,7 @@ int main(void)
         cmocka_unit_test(test_custom_settings_of_set_are_named),
         cmocka_unit_test(test_set_config_says_what_it_sets),
         cmocka_unit_test(test_hostile_names_are_not_learned),
+        cmocka_unit_test(test_literals_of_every_kind_are_read_to_their_end),
         cmocka_unit_test(test_many_nested_calls_cost_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
