@@ -130,7 +130,8 @@ def test_free_connections_block_no_command_on_their_database(proxy, postgres, co
 
 def test_a_database_in_use_is_not_dropped(proxy, postgres):
     """A client in a transaction is another user, as it is without a proxy."""
-    postgres.sql("DROP DATABASE IF EXISTS tools_x")
+    for name in ("tools_x", "tools_y"):
+        postgres.sql(f"DROP DATABASE IF EXISTS {name}")
     postgres.sql(f"CREATE DATABASE tools_x OWNER {ROLE}")
     with proxy.wire(database="tools_x") as client, proxy.wire() as other:
         client.query("BEGIN")
