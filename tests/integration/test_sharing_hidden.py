@@ -1,0 +1,133 @@
+"""What hides from a reader of statements is nobody else's all the same.
+
+First does something in a way that a scan of its text could miss; Second, on the same only backend, must see a fresh session, and
+First its own.
+"""
+
+import pytest
+
+from wire import bind, copy_data, copy_done, describe, execute, parse, query, sync
+
+PATH, FRESH = "SHOW search_path", '"$user", public'
+HIDDEN = {
+    "a role by its quoted name": ('SET "role" TO pg_monitor', "SELECT current_user", "proxy"),
+    "the session's user by its setting": ("SET session_authorization TO proxy", "SELECT session_user", "proxy"),
+    "set_config behind an escaped quote": ("SELECT E'\\'', set_config('search_path', 'evil', false)", PATH, FRESH),
+    "set_config behind a dollar quote": ("SELECT $$it's$$, set_config('search_path', 'evil', false)", PATH, FRESH),
+    "set_config with a column called true": (
+        "SELECT set_config('search_path', 'evil', \"true\") FROM (SELECT false AS \"true\") s", PATH, FRESH),
+    "a custom setting behind a dollar quote": (
+        "SELECT $$it's$$; SET my.tenant = 'first'", "SELECT NULLIF(current_setting('my.tenant', true), '')", None),
+    "a custom setting with a name that is cut": (
+        f"SET my.{'x' * 70} = 'first'", f"SELECT NULLIF(current_setting('my.{'x' * 63}', true), '')", None),
+    "a custom setting in a long text": (
+        f"SET my.tenant = 'first'; SELECT length('{'x' * 40000}')",
+        "SELECT NULLIF(current_setting('my.tenant', true), '')", None),
+    "a custom setting with a long value": (
+        f"SET my.tenant = '{'x' * 40000}'", "SELECT NULLIF(current_setting('my.tenant', true), '')", None),
+    "a setting by a trigger": ("INSERT INTO fired VALUES (1)", PATH, FRESH),
+    "a custom setting by a trigger": (
+        "INSERT INTO fired VALUES (2)", "SELECT NULLIF(current_setting('my.hidden', true), '')", None),
+}
+
+
+@pytest.fixture
+def pool(start_proxy, postgres):
+    with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute("GRANT pg_monitor TO proxy")
+        cursor.execute("DROP TABLE IF EXISTS fired; CREATE TABLE fired (a int); ALTER TABLE fired OWNER TO proxy")
+        cursor.execute("""CREATE OR REPLACE FUNCTION fire() RETURNS trigger LANGUAGE plpgsql AS $$
+                          BEGIN PERFORM set_config('search_path', 'evil', false);
+                                PERFORM set_config('my.hidden', 'first', false); RETURN NEW; END $$""")
+        cursor.execute("CREATE TRIGGER fires BEFORE INSERT ON fired FOR EACH ROW EXECUTE FUNCTION fire()")
+    connection.close()
+    yield start_proxy(automation={"size": 1, "max_overflow": 1, "overflow_delay": "10ms", "timeout": 5})
+    postgres.ensure_running()
+    with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE fired; DROP FUNCTION fire()")
+    connection.close()
+
+
+@pytest.mark.parametrize("what", HIDDEN)
+def test_hidden_state_is_nobody_elses(pool, what):
+    act, look, fresh = HIDDEN[what]
+    with pool.wire() as first, pool.wire() as second:
+        assert not first.query(act).errors
+        for _ in range(3):
+            assert second.query(look).value == fresh
+
+
+def test_a_setting_that_cannot_be_restored_stops_its_client_before_it_runs_anything(pool, postgres):
+    with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute("SET ROLE proxy")
+        for schema in ("sa", "sb"):
+            cursor.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.t (a int)")
+        cursor.execute("CREATE TEXT SEARCH CONFIGURATION sb.tsc (COPY = pg_catalog.simple)")
+    connection.close()
+    try:
+        with pool.wire() as first, pool.wire() as second:
+            assert not second.query("SET search_path = sb; SET default_text_search_config = 'sb.tsc'").errors
+            assert not first.query("SET search_path = sa").errors
+            assert not first.query("DROP TEXT SEARCH CONFIGURATION sb.tsc").errors
+            second.send(query("INSERT INTO t VALUES (1)"))
+            second.until_closed()
+            assert first.query("SELECT count(*) FROM sa.t").value == "0"
+    finally:
+        postgres.sql("SELECT 1")
+        with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+            cursor.execute("DROP SCHEMA sa, sb CASCADE")
+        connection.close()
+
+
+def test_a_text_prepared_under_another_time_zone_keeps_its_meaning(pool):
+    text = "SELECT timestamptz '2020-01-01 00:00'"
+    ask = bind("", "s") + describe("P") + execute()
+    with pool.wire(TimeZone="UTC") as first, pool.wire(TimeZone="Asia/Tokyo") as second:
+        assert first.ask(parse("s", text), ask).value == "2020-01-01 00:00:00+00"
+        assert second.ask(parse("s", text), ask).value == "2020-01-01 00:00:00+09"
+        for _ in range(2):
+            assert first.ask(ask).value == "2020-01-01 00:00:00+00"
+            assert second.ask(ask).value == "2020-01-01 00:00:00+09"
+
+
+def test_statements_that_hidden_code_deallocated_are_prepared_again(pool):
+    ask = bind("", "s") + execute()
+    with pool.wire() as first, pool.wire() as second:
+        assert second.ask(parse("s", "SELECT 42"), ask).value == "42"
+        assert not first.query("DO $$BEGIN EXECUTE 'DEALLOCATE ALL'; END$$").errors
+        answers = [second.ask(ask) for _ in range(3)]
+        assert [answer.rows for answer in answers[1:]] == [[["42"]], [["42"]]]
+
+
+def test_deallocate_all_keeps_what_is_prepared_behind_it(pool):
+    with pool.wire() as client:
+        client.send(query("DEALLOCATE ALL"), parse("s", "SELECT 7"), sync())
+        assert client.answer().tags == ["DEALLOCATE ALL"] and client.answer().kinds == "1Z"
+        assert client.ask(bind("", "s"), execute()).value == "7"
+
+
+def test_a_reset_before_a_copy_does_not_end_up_in_its_data(pool):
+    with pool.wire(application_name="copies") as client:
+        client.send(query("RESET work_mem; COPY things FROM STDIN"))
+        client.until("G")
+        client.send(copy_data(b"100001\tname\n"), copy_done())
+        assert client.answer().tags[-1] == "COPY 1"
+        assert client.query("SHOW application_name").value == "copies"
+        assert not client.query("DELETE FROM things WHERE id = 100001").errors
+
+
+def test_looking_at_an_extensions_setting_hurts_nobody(pool):
+    with pool.wire() as first, pool.wire() as second:
+        assert not first.query("SELECT current_setting('plpgsql.variable_conflict', true)").errors
+        for _ in range(3):
+            assert not second.query("DO $$BEGIN PERFORM 1; END$$").errors
+            assert not first.query("DO $$BEGIN PERFORM 2; END$$").errors
+
+
+def test_a_failing_command_on_a_database_leaves_the_reserved_connections_alone(pool):
+    with pool.wire() as client:
+        for _ in range(5):
+            assert client.query("DROP DATABASE app_which_is_not").error.sqlstate == "3D000"
+            client.query("ALTER DATABASE app SET work_mem = '4MB'")
+        assert pool.pool("adhoc")["available"] == 2
+        client.query("ALTER DATABASE app RESET work_mem")
