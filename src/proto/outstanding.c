@@ -153,7 +153,8 @@ static bool is_unnamed(uint8_t entry)
 static bool is_injection(uint8_t entry)
 {
     return entry == INJECTION_CLEAN || entry == INJECTION_SETTLE || entry == INJECTION_QUESTION ||
-           entry == INJECTION_RESTORE || entry == INJECTION_LOGIN || entry == INJECTION_TRIGGERS;
+           entry == INJECTION_RESTORE || entry == INJECTION_LOGIN || entry == INJECTION_TRIGGERS ||
+           entry == INJECTION_REPAIR;
 }
 
 void outstanding_injected(struct outstanding *o, enum outstanding_injection injection)

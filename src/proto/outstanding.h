@@ -69,6 +69,7 @@ enum outstanding_injection {
     INJECTION_QUESTION = 'a', /* what does the session hold? */
     INJECTION_RESTORE =
         'r', /* start-up settings after a RESET: the ReadyForQuery before it waits for its own */
+    INJECTION_REPAIR = 'm',  /* the same, later: the client has its ReadyForQuery */
     INJECTION_LOGIN = 'l',   /* a client's start-up settings for the first time */
     INJECTION_TRIGGERS = 'g' /* has the database triggers? */
 };

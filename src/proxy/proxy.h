@@ -512,7 +512,8 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
 /* Reads what matters beyond signs: set_config()'s targets (a mask of enum sql_config), names of custom settings. */
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length);
 /* Restores start-up settings behind the RESET that has just been sent. */
-void settle_restore(struct client *client, struct server *server);
+void settle_restore(struct client *client, struct server *server,
+                    enum outstanding_injection injection);
 /* The client asks for the value that it drew last: a stranger's is forgotten first.  Whether something was queued. */
 bool settle_own_sequences(struct client *client, struct server *server);
 /* Asks the server what the session holds: those of `asks` (enum pin), and more when the rules say so. */

@@ -130,7 +130,7 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
     }
     if (injection == INJECTION_QUESTION)
         settle_answered(server);
-    if (injection != INJECTION_RESTORE || !client)
+    if ((injection != INJECTION_RESTORE && injection != INJECTION_REPAIR) || !client)
         return;
     if (client->restores > 0)
         client->restores--;
@@ -203,7 +203,7 @@ static void end_transaction(struct server *server)
         client_statements_forget_former(&client->proxy->statements, &client->statements);
     if (client->must_restore_again) {
         client->must_restore_again = false;
-        settle_restore(client, server);
+        settle_restore(client, server, INJECTION_REPAIR);
         stream_flush(&server->stream);
     } else if (client->asks != 0) {
         settle_ask(client, server, client->asks);

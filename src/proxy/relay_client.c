@@ -287,7 +287,7 @@ static void restore_behind(struct client *client, const uint8_t *bytes, size_t l
     if (client->saw_copy) /* what follows it would be taken for its data */
         client->must_restore_again = true;
     else
-        settle_restore(client, client->server);
+        settle_restore(client, client->server, INJECTION_RESTORE);
     client->saw_copy = false;
 }
 

@@ -321,7 +321,8 @@ bool settle_own_sequences(struct client *client, struct server *server)
     return true;
 }
 
-void settle_restore(struct client *client, struct server *server)
+void settle_restore(struct client *client, struct server *server,
+                    enum outstanding_injection injection)
 {
     struct buffer sql = {0};
     if (client->base->count == 0 || server->outstanding.is_skipping ||
@@ -329,7 +330,7 @@ void settle_restore(struct client *client, struct server *server)
         return;
     session_restore(&sql, client->base);
     buffer_append(&sql, "", 1);
-    queue_aside(server, (const char *)buffer_bytes(&sql), INJECTION_RESTORE);
+    queue_aside(server, (const char *)buffer_bytes(&sql), injection);
     buffer_free(&sql);
     client->restores++;
 }
@@ -450,6 +451,7 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
         server->has_failed_question = true;
         break;
     case INJECTION_RESTORE:
+    case INJECTION_REPAIR:
         client->must_restore_again |= strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) == 0;
         break;
     case INJECTION_SETTLE:
@@ -521,6 +523,7 @@ bool settle_parameter(struct server *server, enum outstanding_injection injectio
         note(client, &client->told, name, value); /* auth.c reports it when all is known */
         return false;
     case INJECTION_RESTORE:
+    case INJECTION_REPAIR:
         note(client, &client->untold, name, value);
         return false;
     case INJECTION_NONE:
