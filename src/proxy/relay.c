@@ -135,6 +135,8 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
     if (client->restores > 0)
         client->restores--;
     settle_restored(server);
+    if (injection == INJECTION_REPAIR)
+        stream_flush(&client->stream);
 }
 
 /* Looks into one complete message.  Returns whether it goes to the client. */
