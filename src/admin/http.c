@@ -13,6 +13,7 @@
 #include "admin/http.h"
 
 #include <netinet/in.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -249,6 +250,36 @@ static void on_accept_error(struct evconnlistener *acceptor, void *arg)
                     &moment);
 }
 
+static bool bind_one(struct http_listener *listener, const char *host, uint16_t port)
+{
+    struct evhttp_bound_socket *bound =
+        evhttp_bind_socket_with_handle(listener->server, host, port);
+    if (!bound)
+        return false;
+    listener->is_loopback &= is_loopback(evhttp_bound_socket_get_fd(bound));
+    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+    return true;
+}
+
+/* Every address that a name has: localhost is often ::1 and 127.0.0.1. */
+static bool bind_all(struct http_listener *listener, const char *host, uint16_t port)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
+    struct addrinfo *found = NULL;
+    char numeric[INET6_ADDRSTRLEN];
+    bool is_bound = false;
+    listener->is_loopback = true;
+    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+        return false;
+    for (const struct addrinfo *each = found; each; each = each->ai_next) {
+        if (getnameinfo(each->ai_addr, each->ai_addrlen, numeric, sizeof(numeric), NULL, 0,
+                        NI_NUMERICHOST) == 0)
+            is_bound |= bind_one(listener, numeric, port);
+    }
+    freeaddrinfo(found);
+    return is_bound;
+}
+
 static bool listener_open(struct http_listener *listener, const struct config_address *at)
 {
     const char *host = at->host && strcmp(at->host, "*") == 0 ? "0.0.0.0" : at->host;
@@ -264,15 +295,11 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
     evhttp_set_timeout(server, REQUEST_SECONDS);
     evhttp_set_gencb(server, on_request, listener);
     snprintf(address, sizeof(address), "%s:%u", at->is_unix ? at->path : at->host, at->port);
-    struct evhttp_bound_socket *bound =
-        at->is_unix ? NULL : evhttp_bind_socket_with_handle(server, host, at->port);
-    if (!bound) {
+    if (at->is_unix || !bind_all(listener, host, at->port)) {
         log_event(LOG_LEVEL_ERROR, "cannot listen", LOG_FIELD_KIND("address", address),
                   LOG_FIELD_TEXT("pool", "admin"), LOG_FIELD_TEXT("protocol", "http"));
         return false;
     }
-    listener->is_loopback = is_loopback(evhttp_bound_socket_get_fd(bound));
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
     log_event(LOG_LEVEL_INFO, "listening", LOG_FIELD_TEXT("address", address),
               LOG_FIELD_TEXT("pool", "admin"), LOG_FIELD_TEXT("protocol", "http"));
     return true;

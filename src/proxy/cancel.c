@@ -3,7 +3,7 @@
  *
  * The key that a client got from us is random and looked up here; what it runs now is cancelled with the backend's own
  * key by libpq.  PQcancel blocks, so it runs in a worker; until it has returned, the backend is not given to anyone
- * else (server_release holds it), or the signal might hit a stranger's query; and while a query of ours is
+ * else (server_release holds it), or the signal might hit a stranger's query, nor gets its own client's next one; and while a query of ours is
  * ahead of the client's, its cancel waits.  A client that waits in the
  * queue is taken out of it; one that runs nothing is left alone, as PostgreSQL does.
  */

@@ -265,8 +265,11 @@ static void forward_to_server(struct client *client, const uint8_t *bytes, size_
 static bool must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
                       size_t at_hand, uint32_t message)
 {
-    if (client->server && client->server->must_settle_first)
+    const struct server *server = client->server;
+    if (server && server->must_settle_first)
         return true;
+    if (server && server->cancels > 0 && server->outstanding.count == 0)
+        return true; /* what was cancelled has ended; the signal, which comes twice, must not hit the next */
     if (client->is_skipping || !settle_is_shared(client) || !is_valid(type, message))
         return false;
     return !prepare_is_at_hand(type, bytes, at_hand, message) ||

@@ -218,6 +218,8 @@ void server_cancel_again(struct server *server)
 void server_cancel_done(struct server *server)
 {
     server->cancels--;
+    if (server->client)
+        proxy_read_later(server->client);
     server_cancel_again(server);
     if (server->cancels > 0)
         return;

@@ -190,6 +190,7 @@ def test_refusals_are_counted_by_their_code(start_proxy):
 def test_pins_are_counted_by_their_reason(proxy):
     with proxy.wire() as wire:
         wire.query("LISTEN x")
+        wait_until(lambda: scrape(proxy).value("pgreserve_pool_pinned", pool="automation") == 1, "the pin")
         metrics = scrape(proxy)
     assert metrics.value("pgreserve_pool_pinned", pool="automation") == 1
     assert metrics.sum("pgreserve_pool_pins_total", pool="automation") >= 1
@@ -251,8 +252,9 @@ def test_upstream_ceiling_is_told(start_proxy, postgres):
     try:
         proxy = start_proxy(wait="listening")
         wait_until(lambda: scrape(proxy).sum("pgreserve_pool_upstream_ceiling") > 0, "the ceiling to be met", 20)
-        ceiling = max(pool["ceiling"] for pool in json.loads(proxy.get("/live.json"))["pools"])
-        assert 0 < ceiling < 8
+        def ceiling():
+            return max(pool["ceiling"] for pool in json.loads(proxy.get("/live.json"))["pools"])
+        wait_until(lambda: 0 < ceiling() < 8, "the page's document to say so")
     finally:
         for other in others:
             other.close()
