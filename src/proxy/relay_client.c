@@ -339,7 +339,7 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             return length;
         if (verdict == VERDICT_WAIT)
             return at;
-        if (client->server && client->server->must_settle_first) { /* has just got its backend */
+        if (verdict == VERDICT_FORWARD && client->server->must_settle_first) { /* just linked */
             stream_flush(&client->server->stream);
             return at;
         }
