@@ -61,18 +61,6 @@ static void put_who(struct show_row *row, const struct client *client)
     row_text(row, client->application_name);
 }
 
-static void put_pins(struct show_row *row, const struct client *client)
-{
-    char pins[160];
-    pin_names(client->pins, pins, sizeof(pins));
-    if (!*pins && client->pool->config && client->pool->config->mode == POOL_MODE_SESSION)
-        row_text(row, "session mode");
-    else if (!*pins && client->pins != 0)
-        row_text(row, pin_name(PIN_OTHER));
-    else
-        row_format(row, "%s", pins);
-}
-
 static void put_hour(struct show_row *row, const struct client *client)
 {
     struct holder_key key;
@@ -108,7 +96,7 @@ static void put_holder(struct show_row *row, const struct server *server)
     put_who(row, client);
     row_text(row, client_doing(client));
     row_seconds(row, client->proxy->now_us - client->linked_us);
-    put_pins(row, client);
+    row_pins(row, client);
     row_text(row, client->query ? client->query : "");
     row_text(row, client->pool->name);
     row_text(row, client->startup.database);

@@ -139,6 +139,16 @@ const char *lane_user(const struct lane *lane)
     return lane->user ? lane->user : "";
 }
 
+void row_pins(struct show_row *row, const struct client *client)
+{
+    char pins[160];
+    pin_names(client->pins, pins, sizeof(pins));
+    if (!*pins && client->server && !settle_is_shared(client))
+        row_text(row, client->lane->is_replication ? "replication" : "session mode");
+    else
+        row_format(row, "%s", pins);
+}
+
 void row_lane_name(struct show_row *row, const struct lane *lane)
 {
     row_format(row, "%s@%s", lane_database(lane), lane->pool->name);

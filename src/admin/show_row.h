@@ -56,6 +56,8 @@ const char *lane_database(const struct lane *lane);
 const char *lane_user(const struct lane *lane);
 /* `database@pool`: how pools are told apart (contract 7). */
 void row_lane_name(struct show_row *row, const struct lane *lane);
+/* What ties the client to its backend: the names of its pins, "session mode", or "". */
+void row_pins(struct show_row *row, const struct client *client);
 const char *pool_mode_name(const struct proxy_pool *pool);
 
 /* Every lane, those of one database@pool (and then of one user) side by side; free() it. */

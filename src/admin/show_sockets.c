@@ -26,8 +26,8 @@
         "id", SHOW_INT4, SHOW_PUBLIC                                                               \
     }
 
-static const struct show_column connection_columns[] = {SOCKET_COLUMNS,
-                                                        {NULL, SHOW_TEXT, SHOW_PUBLIC}};
+static const struct show_column connection_columns[] = {
+    SOCKET_COLUMNS, {"pinned_by", SHOW_TEXT, SHOW_PUBLIC}, {NULL, SHOW_TEXT, SHOW_PUBLIC}};
 
 static const struct show_column socket_columns[] = {
     SOCKET_COLUMNS,
@@ -194,6 +194,7 @@ static void client_rows(const struct proxy *proxy, struct show_row *row)
         if (!is_known(client))
             continue;
         put_client(row, client);
+        row_pins(row, client);
         if (!row_end(row))
             return;
     }
@@ -204,6 +205,10 @@ static void server_rows(const struct proxy *proxy, struct show_row *row)
     const struct server *server;
     TAILQ_FOREACH (server, &proxy->servers, link) {
         put_server(row, server);
+        if (server->client)
+            row_pins(row, server->client);
+        else
+            row_text(row, "");
         if (!row_end(row))
             return;
     }

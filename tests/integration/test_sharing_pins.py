@@ -62,7 +62,6 @@ def test_holders_and_clients_show_what_ties_them(narrow):
         assert 'reason="listen"} 1' in narrow.get("/metrics") and 'reason="temp table"} 1' in narrow.get("/metrics")
 
 
-@pytest.mark.xfail(strict=True, reason="SHOW CLIENTS has no column that says what ties a client")
 def test_show_clients_says_what_ties_them(narrow):
     with narrow.wire() as client:
         client.query("LISTEN channel")
