@@ -446,6 +446,8 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
     if (!is_undecided || (type != 'P' && type != 'B' && type != 'D' && type != 'C') ||
         !read_head(type, bytes, part_at_hand(at_hand, message), &head))
         return false;
+    if ((type == 'D' || type == 'C') && bytes[PREPARE_HEADER_BYTES] != 'S')
+        return false; /* a portal's name */
     if (head.name_length == 0)
         return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
     return expected_decides(&server->statements, head.name, head.name_length, type != 'P') &&

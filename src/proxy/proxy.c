@@ -217,6 +217,7 @@ void proxy_read_later(struct client *client)
     if (client->may_read_later || client->state == CLIENT_GONE)
         return;
     client->may_read_later = true;
+    client->later_turn = client->proxy->later_turn;
     TAILQ_INSERT_TAIL(&client->proxy->later, client, later_link);
     event_active(client->proxy->later_event, 0, 0);
 }
@@ -231,22 +232,19 @@ static void empty_graves(struct proxy *proxy)
     }
 }
 
+/* Those put into the list meanwhile have to wait for the next turn.  Any of them may be gone before it is reached. */
 static void on_later(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy *proxy = arg;
-    struct client_list round;
     struct client *client;
+    uint32_t turn = proxy->later_turn++;
     (void)fd;
     (void)what;
     proxy->now_us = clock_now_us();
-    TAILQ_INIT(&round);
-    TAILQ_CONCAT(&round, &proxy->later, later_link);
-    while ((client = TAILQ_FIRST(&round))) {
-        TAILQ_REMOVE(&round, client, later_link);
+    while ((client = TAILQ_FIRST(&proxy->later)) && client->later_turn == turn) {
+        TAILQ_REMOVE(&proxy->later, client, later_link);
         client->may_read_later = false;
         client_pump(client);
-        while (TAILQ_FIRST(&round) && TAILQ_FIRST(&round)->state == CLIENT_GONE)
-            TAILQ_REMOVE(&round, TAILQ_FIRST(&round), later_link);
     }
     empty_graves(proxy);
 }

@@ -201,6 +201,7 @@ struct client {
     void *console; /* the console's own state; freed by proxy->console_free */
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
+    uint32_t later_turn; /* put into proxy->later in this turn */
     UT_hash_handle hh; /* by key_pid */
 };
 TAILQ_HEAD(client_list, client);
@@ -298,6 +299,7 @@ struct proxy {
     struct client *clients_by_key;
     struct listener_list listeners;
     struct client_list later; /* clients to be read from at the end of the turn */
+    uint32_t later_turn;
     struct grave *graves;
     struct event *later_event;
     struct event *tick_event;

@@ -306,11 +306,19 @@ static bool client_takes_more(const struct server *server)
     return !server->client || stream_backlog(&server->client->stream) < BACKLOG_MAX;
 }
 
+/* What the client has sent, and what was held until the server had decided, may now have somewhere to go. */
+static void read_on(struct client *client)
+{
+    if (client && (client->state == CLIENT_LINKED || client->state == CLIENT_READY) &&
+        (client->stream.may_read || buffer_length(&client->held) > 0))
+        proxy_read_later(client);
+}
+
 void relay_server_pump(struct server *server)
 {
     struct proxy *proxy = server->proxy;
-    struct client *client = server->client;
     while (server->stream.may_read && client_takes_more(server)) {
+        struct client *client = server->client; /* may be another in each round */
         size_t held = buffer_length(&server->held);
         uint8_t *bytes = proxy->server_bytes;
         ssize_t got = stream_read(&server->stream, bytes + held, PROXY_READ_BYTES);
@@ -330,20 +338,16 @@ void relay_server_pump(struct server *server)
             buffer_append(&server->held, bytes + taken, length - taken);
         if (!server->client && server->outstanding.count == 0)
             server_settled(server);
+        if (server->client != client)
+            read_on(client);
         if (server->said_fatal ||
             (server->client == client && !outstanding_is_empty(&server->outstanding)))
             stream_look_again(&server->stream);
         if (server->backend.state == BACKEND_CLOSING && !server->stream.may_read)
             break;
     }
-    if (server->stream.is_broken) {
+    if (server->stream.is_broken)
         server_lost(server);
-        return;
-    }
-    if (client && client->server == server && client->state == CLIENT_LINKED &&
-        (client->stream.may_read || buffer_length(&client->held) > 0))
-        proxy_read_later(client);
-    else if (client && client->state == CLIENT_READY &&
-             (client->stream.may_read || buffer_length(&client->held) > 0))
-        proxy_read_later(client);
+    else
+        read_on(server->client);
 }

@@ -4,6 +4,8 @@ Every case is a short session of one client.  It is played on a connection of it
 which another client has left prepared statements of the same texts; all messages must be equal.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from scripts import Script, Segment, Step, batch, play, prepare_server, q, wire_to, x
@@ -78,3 +80,22 @@ def test_random_session_found(start_proxy, postgres, name):
         shared = play(lambda parameters: wire_to(proxy.port(), ROLE, PASSWORD, parameters), scripts, [0], 1)
     for before, now in zip(own[0], shared[0]):
         assert now == before
+
+
+def test_nothing_held_back_is_forgotten_when_a_backend_goes_from_hand_to_hand(start_proxy):
+    """What a client sends behind a Parse of the unnamed statement is held until that is decided: the answers that decide
+    it may be read in the same breath as the last ones of the client before it."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 15})
+    both = [parse("", SELECT), sync(), describe("S", ""), sync()]
+
+    def ask_again_and_again(_):
+        with proxy.wire() as wire:
+            kinds = set()
+            for _ in range(300):
+                wire.send(*both)
+                kinds.add((wire.answer().kinds, wire.answer().kinds))
+            return kinds
+
+    with ThreadPoolExecutor(8) as clients:
+        for kinds in clients.map(ask_again_and_again, range(8)):
+            assert kinds == {("1Z", "tTZ")}
