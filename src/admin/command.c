@@ -126,7 +126,7 @@ static void do_kill_client(struct command *command)
     unsigned long id = command->count == 2 ? strtoul(command->words[1], &end, 10) : 0;
     if (!end || end == command->words[1] || *end || id == 0 || id > INT32_MAX)
         command_fail(command, SQLSTATE_SYNTAX_ERROR, "a client's id is required",
-                     "SHOW CLIENTS has it in its last column, SHOW HOLDERS in its first.");
+                     "SHOW CLIENTS has it in its column \"id\", SHOW HOLDERS in \"client\".");
     else if (!control_kill_client(command->client->proxy, (uint32_t)id))
         command_fail(command, SQLSTATE_UNDEFINED_OBJECT, "no client has this id", NULL);
 }

@@ -202,7 +202,7 @@ struct client {
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
     uint32_t later_turn; /* put into proxy->later in this turn */
-    UT_hash_handle hh; /* by key_pid */
+    UT_hash_handle hh;   /* by key_pid */
 };
 TAILQ_HEAD(client_list, client);
 

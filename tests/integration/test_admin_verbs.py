@@ -239,7 +239,7 @@ def test_kill_client_ends_that_one_and_rolls_back(proxy):
 
 def test_a_console_may_kill_itself(proxy):
     with console(proxy) as own:
-        client = next(row[-1] for row in own.query("SHOW CLIENTS").rows if row[2] == "pgbouncer")
+        client = cell(proxy, "CLIENTS", "id", database="pgbouncer", port=str(own.socket.getsockname()[1]))
         own.send(query(f"KILL_CLIENT {client}"))
         assert own.final_error().sqlstate == "57P01"
     assert proxy.show("VERSION")

@@ -17,7 +17,7 @@ from scripts import empty_tables, play, prepare_server, scenario, wire_to
 from server import PASSWORD, ROLE
 
 SCENARIOS = int(os.environ.get("PGRESERVE_SCENARIOS", "30" if is_sanitized() else "130"))
-PHASES = (Phase.generate,) if os.environ.get("PGRESERVE_NO_SHRINK") else (Phase.generate, Phase.shrink)
+PHASES = (Phase.generate, Phase.shrink) if os.environ.get("PGRESERVE_SHRINK") else (Phase.generate,)
 SEED = int(os.environ.get("PGRESERVE_SEED", random.randrange(1 << 32)))
 
 
