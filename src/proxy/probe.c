@@ -8,12 +8,14 @@
  *   - two live connections of ours are answered by the same process, which neither login announced: transaction mode.
  *     This finds a pooler that is idle, and so gives us the same process again and again.  (Process numbers alone prove
  *     nothing: behind a load balancer two servers may use the same.)
+ *   - DISTINCT live connections are answered by as many processes: session mode.  Two are not enough: a pooler that gets
+ *     two logins at once may well start two processes for them, and let the second connection have the newer one.
  *
  * The questions are asked while the connection is still libpq's, at the end of its login, when no client waits for
  * it, and of each upstream only until the answer is known, at most PROBES_MAX times.  One connection after the other, or a
- * pooler would have opened more processes and the third sign would be left to chance: so the second login of a start-up is
- * held until the first has its answers, unless a client wants it.  The setting, geqo_seed, is anybody's to set and changes
- * nothing by itself; it is put back.
+ * pooler would have opened more processes and the third sign would be left to chance: so the next logins of a start-up are
+ * held until the first has its answers, unless a client wants them.  The setting, geqo_seed, is anybody's to set and
+ * changes nothing by itself; it is put back.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -23,7 +25,7 @@
 #include "proxy/events.h"
 #include "proxy/upstream.h"
 
-#define PROBES_MAX 4
+#define DISTINCT 3
 
 enum probe_step { PROBE_SET, PROBE_LOOK, PROBE_RESET };
 
@@ -37,10 +39,19 @@ struct probe {
 
 static void on_probe_event(evutil_socket_t fd, short what, void *arg);
 
+static void forget_held(struct proxy *proxy, const struct server *server)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < proxy->probes_held_count; i++) {
+        if (proxy->probes_held[i] != server)
+            proxy->probes_held[kept++] = proxy->probes_held[i];
+    }
+    proxy->probes_held_count = kept;
+}
+
 void probe_free(struct server *server)
 {
-    if (server->proxy->probe_held == server)
-        server->proxy->probe_held = NULL;
+    forget_held(server->proxy, server);
     if (!server->probe)
         return;
     upstream_of(server->proxy, server->lane->section)->is_being_probed = false;
@@ -91,9 +102,9 @@ bool probe_start(struct server *server)
     if (is_known || upstream->probes >= PROBES_MAX || server->lane->lane.waiting > 0)
         return false;
     if (upstream->is_being_probed) {
-        if (proxy->probe_held)
+        if (proxy->probes_held_count == PROBES_MAX)
             return false;
-        proxy->probe_held = server;
+        proxy->probes_held[proxy->probes_held_count++] = server;
         return true;
     }
     if (PQsetnonblocking(server->conn, 1) != 0)
@@ -107,15 +118,25 @@ bool probe_start(struct server *server)
     return false;
 }
 
+static struct server *next_held(const struct proxy *proxy)
+{
+    for (size_t i = 0; i < proxy->probes_held_count; i++) {
+        struct server *held = proxy->probes_held[i];
+        if (held->lane->lane.waiting > 0 ||
+            !upstream_of(held->proxy, held->lane->section)->is_being_probed)
+            return held;
+    }
+    return NULL;
+}
+
 void probe_release(struct proxy *proxy)
 {
-    struct server *held = proxy->probe_held;
-    if (!held ||
-        (held->lane->lane.waiting == 0 && upstream_of(proxy, held->lane->section)->is_being_probed))
-        return;
-    proxy->probe_held = NULL;
-    if (!probe_start(held))
-        server_login_probed(held);
+    struct server *held;
+    while ((held = next_held(proxy))) {
+        forget_held(proxy, held);
+        if (!probe_start(held))
+            server_login_probed(held);
+    }
 }
 
 /* ---- what the answers mean ---- */
@@ -131,15 +152,16 @@ static bool is_shared(const struct server *server)
     return false;
 }
 
-static bool has_probed_sibling(const struct server *server)
+static int probed_siblings(const struct server *server)
 {
     const struct server *other;
+    int count = 0;
     TAILQ_FOREACH (other, &server->proxy->servers, link) {
         if (other != server && other->is_streaming && other->real_pid != 0 &&
             strcmp(other->lane->section, server->lane->section) == 0)
-            return true;
+            count++;
     }
-    return false;
+    return count;
 }
 
 static enum upstream_kind judge(const struct server *server)
@@ -151,7 +173,7 @@ static enum upstream_kind judge(const struct server *server)
         return UPSTREAM_SERVER;
     if (is_shared(server))
         return UPSTREAM_TRANSACTION_POOLER;
-    return has_probed_sibling(server) ? UPSTREAM_SESSION_POOLER : UPSTREAM_POOLER;
+    return probed_siblings(server) + 1 >= DISTINCT ? UPSTREAM_SESSION_POOLER : UPSTREAM_POOLER;
 }
 
 static void report(const struct server *server, enum upstream_kind kind)

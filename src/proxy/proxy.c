@@ -177,7 +177,7 @@ static void perform(const struct pool_action *action)
 void proxy_run_pool(struct proxy_pool *pool)
 {
     struct pool_action action;
-    if (pool->proxy->probe_held && pool->pool.waiting > 0)
+    if (pool->proxy->probes_held_count > 0 && pool->pool.waiting > 0)
         probe_release(pool->proxy);
     pool->runs_again = true;
     if (pool->is_running)

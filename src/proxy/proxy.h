@@ -52,6 +52,9 @@ struct lane;
 struct upstream;
 struct probe;
 
+/* Connections that are asked what they lead to, at most (probe.c). */
+#define PROBES_MAX 4
+
 /* One [pool:NAME]. */
 struct proxy_pool {
     struct pool pool; /* the rules: lists, waiters, what next */
@@ -291,8 +294,9 @@ struct proxy {
         customs; /* names of custom settings that statements have named, each with its zero */
     uint64_t last_client_id;
     struct upstream *upstreams;
-    struct server
-        *probe_held; /* its login is complete, and waits for its turn to ask what it leads to */
+    struct server *probes_held[PROBES_MAX]; /* their logins are complete, and wait for their turn to
+                                             * ask what they lead to */
+    size_t probes_held_count;
     bool someone_starved; /* at the last look: lanes may have to be told that it is over */
     struct client_list clients;
     struct server_list servers;

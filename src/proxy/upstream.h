@@ -51,7 +51,7 @@ void upstream_free_all(struct proxy *proxy);
  * client waits: then the login goes on at once.  Afterwards server_login_probed is called. */
 bool probe_start(struct server *server);
 void probe_free(struct server *server);
-/* Lets the login go on that is held until another's answers are in, when they are or a client waits for it. */
+/* Lets the logins go on that are held until another's answers are in, when they are or a client waits for them. */
 void probe_release(struct proxy *proxy);
 
 #endif
