@@ -46,6 +46,7 @@ test check-postgres            a monitor that reads the console
 test prometheus-pgbouncer-exporter  a monitor that reads the console
 test pgbouncer                 an upstream that is itself a pooler
 test mandoc                    checks the manual pages
+test valgrind                  counts the instructions of a transaction
 test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
 test chromium                  shows the page
 test chromium-driver           drives it
@@ -58,6 +59,11 @@ bench python3                  runs the comparison
 bench python3-psycopg2         sets up the server
 bench openssl                  a certificate for the server
 bench pgbouncer                what pgreserve is compared with
+bench haproxy                  likewise: the limit, for in TCP mode it understands nothing
+bench pgpool2                  likewise
+bench gnuplot-nox              draws the picture
+bench strace                   counts system calls
+bench util-linux               gives a proxy another user
 END
 }
 
@@ -126,7 +132,7 @@ if [ -n "$missing" ]; then
 
     # Debian starts these at once, pgbouncer on 6432, which is our own port, and prometheus on every address: they are
     # wanted for being run privately.
-    for service in pgbouncer prometheus-pgbouncer-exporter prometheus; do
+    for service in pgbouncer haproxy pgpool2 prometheus-pgbouncer-exporter prometheus; do
         case " $names" in *" $service "*)
             if [ -d /run/systemd/system ]; then
                 $as_root systemctl --quiet disable --now "$service" ||
