@@ -234,8 +234,7 @@ static void do_set(struct command *command)
     }
     const char *key = command->words[at];
     if (strcasecmp(key, "application_name") == 0) {
-        snprintf(command->client->application_name, sizeof(command->client->application_name), "%s",
-                 command->words[at + 2]);
+        client_set_application_name(command->client, command->words[at + 2]);
         return;
     }
     if (settings_session(command->client, key, &spelling))

@@ -113,9 +113,9 @@ static bool selected_value(const struct command *command, struct command_result 
         const char *value;
     } calls[] = {
         {"version()", "version", SHOW_TEXT, SETTINGS_VERSION},
-        {"current_user", "current_user", SHOW_TEXT, client->startup.user},
-        {"session_user", "session_user", SHOW_TEXT, client->startup.user},
-        {"current_database()", "current_database", SHOW_TEXT, client->startup.database},
+        {"current_user", "current_user", SHOW_TEXT, client->user},
+        {"session_user", "session_user", SHOW_TEXT, client->user},
+        {"current_database()", "current_database", SHOW_TEXT, client->database},
         {"current_schema()", "current_schema", SHOW_TEXT, "public"},
         {"pg_is_in_recovery()", "pg_is_in_recovery", SHOW_BOOL, "f"},
         {"pg_advisory_unlock_all()", "pg_advisory_unlock_all", SHOW_TEXT, ""},

@@ -21,7 +21,7 @@ struct owner {
 
 static const char *name_of(const struct client *client)
 {
-    return *client->application_name ? client->application_name : client->startup.user;
+    return *client->application_name ? client->application_name : client->user;
 }
 
 static int compare(const void *left, const void *right)
@@ -40,7 +40,7 @@ static const struct client **holders_by_name(const struct proxy_pool *pool, size
     *count = 0;
     TAILQ_FOREACH (server, &proxy->servers, link) {
         const struct client *client = server->client;
-        if (client && client->pool == pool && client->startup.user && *count < most)
+        if (client && client->pool == pool && client->user && *count < most)
             holders[(*count)++] = client;
     }
     qsort(holders, *count, sizeof(struct client *), compare);

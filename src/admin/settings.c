@@ -255,7 +255,7 @@ const char *settings_session(const struct client *client, const char *name, cons
         *spelling = known[i].name;
         if (known[i].value)
             return known[i].value;
-        return i == 0 ? client->application_name : client->startup.user;
+        return i == 0 ? client->application_name : client->user;
     }
     return NULL;
 }

@@ -99,8 +99,8 @@ static void put_holder(struct show_row *row, const struct server *server)
     row_pins(row, client);
     row_text(row, client->query ? client->query : "");
     row_text(row, client->pool->name);
-    row_text(row, client->startup.database);
-    row_text(row, client->startup.user);
+    row_text(row, client->database);
+    row_text(row, client->user);
     row_seconds(row, watch_idle_us(client));
     row_number(row, server->pid);
     put_hour(row, client);
@@ -205,8 +205,8 @@ static void put_waiter(struct show_row *row, const struct client *client, int be
     row_seconds(row, waited_us);
     row_time(row, clock_wall_us() - waited_us);
     row_text(row, client->pool->name);
-    row_text(row, client->startup.database);
-    row_text(row, client->startup.user);
+    row_text(row, client->database);
+    row_text(row, client->user);
     row_number(row, before);
     if (client->waiter.deadline_us == INT64_MAX)
         row_text(row, NULL);

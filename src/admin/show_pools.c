@@ -275,8 +275,8 @@ static size_t see_users(const struct proxy *proxy, struct sighting *seen)
     const struct client *client;
     size_t count = 0;
     TAILQ_FOREACH (client, &proxy->clients, link) {
-        if (client->startup.user)
-            seen[count++] = (struct sighting){client->startup.user, 0, 1};
+        if (client->user)
+            seen[count++] = (struct sighting){client->user, 0, 1};
     }
     for (const struct lane *lane = proxy->lanes; lane; lane = lane->hh.next) {
         struct sighting *sighting = &seen[count++];

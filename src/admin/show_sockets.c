@@ -43,15 +43,15 @@ static const struct show_column socket_columns[] = {
 
 /* ---- addresses ---- */
 
-static void put_address(struct show_row *row, const struct sockaddr_storage *address)
+static void put_address(struct show_row *row, const struct sockaddr *address)
 {
     char text[INET6_ADDRSTRLEN] = "";
-    if (address->ss_family == AF_INET) {
+    if (address->sa_family == AF_INET) {
         const struct sockaddr_in *in = (const struct sockaddr_in *)address;
         inet_ntop(AF_INET, &in->sin_addr, text, sizeof(text));
         row_format(row, "%s", text);
         row_number(row, ntohs(in->sin_port));
-    } else if (address->ss_family == AF_INET6) {
+    } else if (address->sa_family == AF_INET6) {
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)address;
         inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text));
         row_format(row, "%s", text);
@@ -69,7 +69,7 @@ static void put_name_of(struct show_row *row, int fd, bool of_peer)
     if (fd >= 0)
         (void)(of_peer ? getpeername(fd, (struct sockaddr *)&address, &length)
                        : getsockname(fd, (struct sockaddr *)&address, &length));
-    put_address(row, &address);
+    put_address(row, (const struct sockaddr *)&address);
 }
 
 /* Over a unix socket the system knows the process at the other end. */
@@ -111,14 +111,14 @@ static void put_client(struct show_row *row, const struct client *client)
     const struct proxy *proxy = client->proxy;
     int64_t wait_us = client->waiter.lane ? proxy->now_us - client->waiter.since_us : 0;
     row_text(row, "C");
-    row_text(row, client->startup.user);
+    row_text(row, client->user);
     if (client->pool)
-        row_format(row, "%s@%s", client->startup.database, client->pool->name);
+        row_format(row, "%s@%s", client->database, client->pool->name);
     else
         row_text(row, "pgbouncer");
     row_text(row, "none");
     row_text(row, client_state_name(client));
-    put_address(row, &client->address);
+    put_address(row, &client->address.any);
     put_name_of(row, client->stream.fd, false);
     row_time(row, client->connected_wall_us);
     row_time(row, wall_of(proxy, client->request_us));
@@ -184,7 +184,7 @@ static void put_buffers(struct show_row *row, const struct buffer *held, uint32_
 
 static bool is_known(const struct client *client)
 {
-    return client->startup.user && client->state != CLIENT_CLOSING;
+    return client->user && client->state != CLIENT_CLOSING;
 }
 
 static void client_rows(const struct proxy *proxy, struct show_row *row)
@@ -304,9 +304,9 @@ static void fd_rows(const struct proxy *proxy, struct show_row *row)
             return;
     }
     TAILQ_FOREACH (client, &proxy->clients, link) {
-        put_fd(row, client->stream.fd, "client", client->startup.user);
-        row_text(row, client->pool ? client->startup.database : "pgbouncer");
-        put_address(row, &client->address);
+        put_fd(row, client->stream.fd, "client", client->user);
+        row_text(row, client->pool ? client->database : "pgbouncer");
+        put_address(row, &client->address.any);
         put_fd_rest(row, client->server ? client->server->stream.fd : -1);
         if (!row_end(row))
             return;

@@ -33,7 +33,7 @@ void watch_key(const struct client *client, struct holder_key *key)
     char address[64];
     client_address_text(client, address, sizeof(address), &port);
     snprintf(key->pool, sizeof(key->pool), "%s", client->pool->name);
-    snprintf(key->user, sizeof(key->user), "%s", client->startup.user);
+    snprintf(key->user, sizeof(key->user), "%s", client->user);
     snprintf(key->application_name, sizeof(key->application_name), "%s", client->application_name);
     snprintf(key->address, sizeof(key->address), "%s", address);
 }

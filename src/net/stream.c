@@ -21,7 +21,6 @@ bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ss
     *stream = (struct stream){.fd = fd, .ssl = ssl, .callback = callback, .arg = arg};
     event_assign(&stream->read_event, base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_event,
                  stream);
-    event_assign(&stream->write_event, base, fd, EV_WRITE | EV_ET, on_event, stream);
     if (event_add(&stream->read_event, NULL) == 0)
         return true;
     stream->fd = -1;
@@ -35,6 +34,26 @@ static void stream_break(struct stream *stream, int error)
     stream->may_read = false;
 }
 
+/* Few streams ever have to wait with a write, so that its event is made when one does: 128 bytes of every client. */
+static void arm_write(struct stream *stream)
+{
+    if (stream->write_event)
+        return;
+    stream->write_event = event_new(event_get_base(&stream->read_event), stream->fd,
+                                    EV_WRITE | EV_ET, on_event, stream);
+    if (stream->write_event && event_add(stream->write_event, NULL) != 0) {
+        event_free(stream->write_event);
+        stream->write_event = NULL;
+    }
+}
+
+static void disarm_write(struct stream *stream)
+{
+    if (stream->write_event)
+        event_free(stream->write_event);
+    stream->write_event = NULL;
+}
+
 /* What an SSL call that failed means: true when it only has to wait. */
 static bool tls_has_to_wait(struct stream *stream, int result)
 {
@@ -44,8 +63,7 @@ static bool tls_has_to_wait(struct stream *stream, int result)
     if (reason == SSL_ERROR_WANT_READ)
         return true;
     if (reason == SSL_ERROR_WANT_WRITE) {
-        if (!stream->write_is_armed && event_add(&stream->write_event, NULL) == 0)
-            stream->write_is_armed = true;
+        arm_write(stream);
         return true;
     }
     if (reason == SSL_ERROR_ZERO_RETURN)
@@ -55,10 +73,12 @@ static bool tls_has_to_wait(struct stream *stream, int result)
     return false;
 }
 
-static void count(uint64_t *counter, size_t bytes)
+enum count { COUNT_RECEIVED, COUNT_SENT };
+
+static void count(const struct stream *stream, enum count which, size_t bytes)
 {
-    if (counter)
-        *counter += bytes;
+    if (stream->counts)
+        stream->counts[which] += bytes;
 }
 
 static ssize_t tls_read(struct stream *stream, void *bytes, size_t size)
@@ -67,7 +87,7 @@ static ssize_t tls_read(struct stream *stream, void *bytes, size_t size)
     ERR_clear_error();
     int got = SSL_read(stream->ssl, bytes, chunk);
     if (got > 0) {
-        count(stream->received_bytes, (size_t)got);
+        count(stream, COUNT_RECEIVED, (size_t)got);
         return got;
     }
     if (!tls_has_to_wait(stream, got))
@@ -89,7 +109,7 @@ ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
     if (got > 0) {
         if ((size_t)got < size && !stream->saw_close)
             stream->may_read = false;
-        count(stream->received_bytes, (size_t)got);
+        count(stream, COUNT_RECEIVED, (size_t)got);
         return got;
     }
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
@@ -108,7 +128,7 @@ static ssize_t write_some(struct stream *stream, const void *bytes, size_t size)
         ERR_clear_error();
         int sent = SSL_write(stream->ssl, bytes, chunk);
         if (sent > 0) {
-            count(stream->sent_bytes, (size_t)sent);
+            count(stream, COUNT_SENT, (size_t)sent);
             return sent;
         }
         return tls_has_to_wait(stream, sent) ? 0 : -1;
@@ -118,7 +138,7 @@ static ssize_t write_some(struct stream *stream, const void *bytes, size_t size)
         sent = send(stream->fd, bytes, size, MSG_NOSIGNAL);
     } while (sent < 0 && errno == EINTR);
     if (sent >= 0) {
-        count(stream->sent_bytes, (size_t)sent);
+        count(stream, COUNT_SENT, (size_t)sent);
         return sent;
     }
     if (errno == EAGAIN || errno == EWOULDBLOCK)
@@ -137,12 +157,6 @@ static bool write_failed(struct stream *stream)
         stream->error = errno;
     buffer_free(&stream->out);
     return false;
-}
-
-static void arm_write(struct stream *stream)
-{
-    if (!stream->write_is_armed && event_add(&stream->write_event, NULL) == 0)
-        stream->write_is_armed = true;
 }
 
 bool stream_flush(struct stream *stream)
@@ -168,7 +182,7 @@ bool stream_write(struct stream *stream, const void *bytes, size_t size)
         return false;
     if (buffer_length(&stream->out) > 0) {
         buffer_append(&stream->out, bytes, size);
-        return stream->write_is_armed || stream_flush(stream);
+        return stream->write_event || stream_flush(stream);
     }
     const uint8_t *at = bytes;
     while (size > 0) {
@@ -214,7 +228,7 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     struct stream *stream = arg;
     (void)fd;
     if (what & EV_WRITE)
-        stream->write_is_armed = false;
+        disarm_write(stream);
     if (what & (EV_READ | EV_CLOSED))
         stream->may_read = true;
     if (what & EV_CLOSED)
@@ -240,7 +254,7 @@ void stream_close(struct stream *stream, bool close_fd)
     if (stream->fd < 0)
         return;
     event_del(&stream->read_event);
-    event_del(&stream->write_event);
+    disarm_write(stream);
     buffer_free(&stream->out);
     if (close_fd)
         close(stream->fd);

@@ -84,7 +84,7 @@ static void enter_console(struct client *client)
     struct buffer message = {0};
     for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
         build_parameter_status(&message, parameters[i].name, parameters[i].value);
-    build_parameter_status(&message, "session_authorization", client->startup.user);
+    build_parameter_status(&message, "session_authorization", client->user);
     build_parameter_status(&message, "application_name", client->application_name);
     send_buffer(client, &message);
     client_set_state(client, CLIENT_CONSOLE);
@@ -104,8 +104,8 @@ void auth_succeeded(struct client *client)
         return;
     }
     const struct config_database *database =
-        config_find_database(proxy->config, client->startup.database);
-    const char *user = database->user ? database->user : client->startup.user;
+        config_find_database(proxy->config, client->database);
+    const char *user = database->user ? database->user : client->user;
     const char *password = database->password;
     if (!password && proxy->users) {
         password = users_find(proxy->users, user);
@@ -127,7 +127,7 @@ void auth_succeeded(struct client *client)
 static void refuse_password(struct client *client)
 {
     char *text =
-        memory_printf("password authentication failed for user \"%s\"", client->startup.user);
+        memory_printf("password authentication failed for user \"%s\"", client->user);
     client_fatal(client, SQLSTATE_INVALID_PASSWORD, text, NULL, NULL);
     free(text);
 }
@@ -137,12 +137,12 @@ static const char *secret_of(const struct client *client)
 {
     const struct proxy *proxy = client->proxy;
     if (proxy->users)
-        return users_find(proxy->users, client->startup.user);
+        return users_find(proxy->users, client->user);
     const struct config_database *database =
-        config_find_database(proxy->config, client->pool ? client->startup.database : "*");
+        config_find_database(proxy->config, client->pool ? client->database : "*");
     if (!database && proxy->config->database_count > 0)
         database = &proxy->config->databases[0];
-    if (!database || !database->user || strcmp(database->user, client->startup.user) != 0)
+    if (!database || !database->user || strcmp(database->user, client->user) != 0)
         return NULL;
     return database->password;
 }
@@ -152,13 +152,13 @@ static void derive_verifier(struct client *client, const char *secret,
 {
     struct proxy *proxy = client->proxy;
     struct verifier *known;
-    char *key = memory_printf("%s\n%s", client->startup.user, secret);
+    char *key = memory_printf("%s\n%s", client->user, secret);
     HASH_FIND_STR(proxy->verifiers, key, known);
     if (!known) {
         known = memory_alloc(sizeof(*known));
         known->key = memory_strdup(key);
         if (!password_verifier(&known->verifier, secret))
-            scram_verifier_mock(&known->verifier, client->startup.user, proxy->secret);
+            scram_verifier_mock(&known->verifier, client->user, proxy->secret);
         HASH_ADD_KEYPTR(hh, proxy->verifiers, known->key, strlen(known->key), known);
     }
     *verifier = known->verifier;
@@ -183,7 +183,7 @@ void auth_ask_scram(struct client *client, const char *secret)
     struct scram_exchange *exchange = memory_alloc(sizeof(*exchange));
     client->scram = exchange;
     if (!secret || md5_is_secret(secret))
-        scram_verifier_mock(&exchange->verifier, client->startup.user, client->proxy->secret);
+        scram_verifier_mock(&exchange->verifier, client->user, client->proxy->secret);
     else if (!scram_verifier_parse(&exchange->verifier, secret))
         derive_verifier(client, secret, &exchange->verifier);
     if (client->stream.ssl && client->proxy->tls) {
@@ -202,12 +202,12 @@ static void check_certificate(struct client *client)
 {
     char name[256];
     if (client->stream.ssl && tls_peer_common_name(client->stream.ssl, name, sizeof(name)) &&
-        strcmp(name, client->startup.user) == 0) {
+        strcmp(name, client->user) == 0) {
         auth_succeeded(client);
         return;
     }
     char *text =
-        memory_printf("certificate authentication failed for user \"%s\"", client->startup.user);
+        memory_printf("certificate authentication failed for user \"%s\"", client->user);
     client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
     free(text);
 }
@@ -294,7 +294,7 @@ static void take_password(struct client *client, const uint8_t *body, size_t len
         const char *secret = secret_of(client);
         bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
         if (is_text && secret &&
-            md5_password_matches(secret, client->startup.user, client->md5_salt,
+            md5_password_matches(secret, client->user, client->md5_salt,
                                  (const char *)body))
             auth_succeeded(client);
         else

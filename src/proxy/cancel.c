@@ -63,10 +63,24 @@ void cancel_server(struct server *server)
     workers_submit(server->proxy->workers, run_cancel, cancel_returned, job);
 }
 
+static struct client_key_list *list_of_key(struct proxy *proxy, uint32_t pid)
+{
+    return &proxy->clients_by_key[pid % CLIENT_KEY_LISTS]; /* keys are random bits */
+}
+
+struct client *cancel_key_find(struct proxy *proxy, uint32_t pid)
+{
+    struct client *client;
+    LIST_FOREACH (client, list_of_key(proxy, pid), key_link) {
+        if (client->key_pid == pid)
+            return client;
+    }
+    return NULL;
+}
+
 void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
 {
-    struct client *client = NULL;
-    HASH_FIND(hh, proxy->clients_by_key, &pid, sizeof(pid), client);
+    struct client *client = cancel_key_find(proxy, pid);
     if (!client || client->key_bytes != secret_bytes ||
         CRYPTO_memcmp(client->key_secret, secret, secret_bytes) != 0)
         return;
@@ -96,22 +110,19 @@ static void random_bytes(void *out, size_t length)
 
 void cancel_key_new(struct client *client)
 {
-    struct client *other;
     do {
         random_bytes(&client->key_pid, sizeof(client->key_pid));
         client->key_pid &= 0x7fffffff; /* drivers keep it in a signed integer */
-        HASH_FIND(hh, client->proxy->clients_by_key, &client->key_pid, sizeof(client->key_pid),
-                  other);
-    } while (other || client->key_pid == 0);
+    } while (client->key_pid == 0 || cancel_key_find(client->proxy, client->key_pid));
     client->key_bytes = client->minor >= 2 ? CANCEL_KEY_MAX : 4;
     random_bytes(client->key_secret, client->key_bytes);
-    HASH_ADD(hh, client->proxy->clients_by_key, key_pid, sizeof(client->key_pid), client);
+    LIST_INSERT_HEAD(list_of_key(client->proxy, client->key_pid), client, key_link);
 }
 
 void cancel_key_forget(struct client *client)
 {
     if (client->key_bytes == 0)
         return;
-    HASH_DELETE(hh, client->proxy->clients_by_key, client);
+    LIST_REMOVE(client, key_link);
     client->key_bytes = 0;
 }

@@ -72,14 +72,12 @@ void client_address_text(const struct client *client, char *out, size_t out_byte
     *port = 0;
     if (client->is_unix) {
         snprintf(out, out_bytes, "unix");
-    } else if (client->address.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&client->address;
-        inet_ntop(AF_INET6, &in6->sin6_addr, out, (socklen_t)out_bytes);
-        *port = ntohs(in6->sin6_port);
+    } else if (client->address.any.sa_family == AF_INET6) {
+        inet_ntop(AF_INET6, &client->address.in6.sin6_addr, out, (socklen_t)out_bytes);
+        *port = ntohs(client->address.in6.sin6_port);
     } else {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&client->address;
-        inet_ntop(AF_INET, &in->sin_addr, out, (socklen_t)out_bytes);
-        *port = ntohs(in->sin_port);
+        inet_ntop(AF_INET, &client->address.in.sin_addr, out, (socklen_t)out_bytes);
+        *port = ntohs(client->address.in.sin_port);
     }
 }
 
@@ -97,7 +95,9 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
     client->proxy = proxy;
     client->pool = listener->pool;
     client->is_unix = listener->is_unix;
-    client->address = *address;
+    if (address->ss_family == AF_INET6 || address->ss_family == AF_INET)
+        memcpy(&client->address, address, sizeof(client->address)); /* of a unix socket: none */
+    client->application_name = memory_strdup("");
     client->connected_wall_us = clock_wall_us();
     client->id = ++proxy->last_client_id;
     client_statements_init(&client->statements);
@@ -107,6 +107,7 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
     }
     if (!stream_open(&client->stream, proxy->base, fd, NULL, on_stream, client)) {
         close(fd);
+        free(client->application_name);
         free(client);
         return;
     }
@@ -115,16 +116,75 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
     client_set_state(client, CLIENT_STARTUP);
 }
 
+void client_forget_startup(struct client *client)
+{
+    if (client->startup)
+        startup_free(client->startup);
+    free(client->startup);
+    client->startup = NULL;
+}
+
+/* Blocks for the texts of queries: as many as clients have been at work at once, within bounds. */
+#define FREE_QUERIES_MAX 1024
+struct query_text {
+    struct query_text *next;
+};
+
+void client_take_query(struct client *client)
+{
+    struct proxy *proxy = client->proxy;
+    struct query_text *block = proxy->free_queries;
+    if (block) {
+        proxy->free_queries = block->next;
+        proxy->free_query_count--;
+    } else {
+        block = memory_alloc(CLIENT_QUERY_BYTES);
+    }
+    client->query = (char *)block;
+}
+
+void client_forget_query(struct client *client)
+{
+    struct proxy *proxy = client->proxy;
+    struct query_text *block = (struct query_text *)(void *)client->query;
+    client->query = NULL;
+    if (block && proxy->free_query_count < FREE_QUERIES_MAX) {
+        block->next = proxy->free_queries;
+        proxy->free_queries = block;
+        proxy->free_query_count++;
+    } else {
+        free(block);
+    }
+}
+
+void client_free_queries(struct proxy *proxy)
+{
+    for (struct query_text *block; (block = proxy->free_queries);) {
+        proxy->free_queries = block->next;
+        free(block);
+    }
+}
+
+void client_set_application_name(struct client *client, const char *name)
+{
+    char *old = client->application_name;
+    client->application_name = memory_strndup(name, strnlen(name, NAME_BYTES - 1));
+    free(old);
+}
+
+/* Its names stay until the last one that holds its address lets go. */
 static void bury_client(void *object)
 {
     struct client *client = object;
+    free(client->user);
+    free(client->application_name);
     free(client);
 }
 
 static void client_gone(struct client *client)
 {
     struct proxy *proxy = client->proxy;
-    if (client->startup.user)
+    if (client->user)
         log_client(
             LOG_LEVEL_DEBUG, client, "client left",
             LOG_FIELD_SECONDS("connected", (double)(clock_wall_us() - client->connected_wall_us) /
@@ -145,10 +205,11 @@ static void client_gone(struct client *client)
     client_statements_free(&proxy->statements, &client->statements);
     settle_client_free(client);
     free(client->scram);
-    free(client->query);
-    client->query = NULL;
+    free(client->scan);
+    client_forget_query(client);
+    client->scan = NULL;
     client->scram = NULL;
-    startup_free(&client->startup);
+    client_forget_startup(client);
     if (proxy->sweep_next == client)
         proxy->sweep_next = TAILQ_NEXT(client, link);
     TAILQ_REMOVE(&proxy->clients, client, link);
@@ -258,6 +319,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
         client->is_skipping = true;
     }
     client_set_state(client, CLIENT_READY);
+    client_forget_query(client);
     stream_write(&client->stream, buffer_bytes(&answer), buffer_length(&answer));
     buffer_free(&answer);
     proxy_read_later(client);
@@ -365,7 +427,7 @@ static char *describe_longest_holder(const struct proxy_pool *pool)
         return memory_strdup("");
     client_address_text(longest, address, sizeof(address), &port);
     return memory_printf("held longest by user \"%s\" from %s:%d, application \"%s\", for %.1f s",
-                         longest->startup.user, address, port, longest->application_name,
+                         longest->user, address, port, longest->application_name,
                          (double)(pool->proxy->now_us - longest->linked_us) / (double)CLOCK_S);
 }
 

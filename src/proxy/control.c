@@ -228,8 +228,8 @@ void control_kill(struct proxy *proxy, const struct control_target *target)
     control_pause(proxy, target);
     for (struct client *next, *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
-        if (client->pool && client->startup.database &&
-            covers(target->pool, target->database, client->pool, client->startup.database))
+        if (client->pool && client->database &&
+            covers(target->pool, target->database, client->pool, client->database))
             end_client(client);
     }
     for (struct server *next, *server = TAILQ_FIRST(&proxy->servers); server; server = next) {
@@ -243,8 +243,7 @@ void control_kill(struct proxy *proxy, const struct control_target *target)
 
 bool control_kill_client(struct proxy *proxy, uint32_t id)
 {
-    struct client *client = NULL;
-    HASH_FIND(hh, proxy->clients_by_key, &id, sizeof(id), client);
+    struct client *client = cancel_key_find(proxy, id);
     if (!client || client->state == CLIENT_CLOSING)
         return false;
     end_client(client);

@@ -39,7 +39,7 @@ static void address_of(const struct client *client, char *out, size_t bytes)
     client_address_text(client, host, sizeof(host), &port);
     if (client->is_unix)
         snprintf(out, bytes, "%s", host);
-    else if (client->address.ss_family == AF_INET6)
+    else if (client->address.any.sa_family == AF_INET6)
         snprintf(out, bytes, "[%s]:%d", host, port);
     else
         snprintf(out, bytes, "%s:%d", host, port);
@@ -53,8 +53,8 @@ void events_of_client(enum log_level level, const struct client *client, const c
     address_of(client, address, sizeof(address));
     add_all(&all, fields);
     add(&all, LOG_FIELD_TEXT("pool", client->pool ? client->pool->name : "admin"));
-    add(&all, LOG_FIELD_TEXT("database", client->startup.database));
-    add(&all, LOG_FIELD_TEXT("user", client->startup.user));
+    add(&all, LOG_FIELD_TEXT("database", client->database));
+    add(&all, LOG_FIELD_TEXT("user", client->user));
     add(&all, LOG_FIELD_TEXT("address", address));
     add(&all, LOG_FIELD_TEXT("application", client->application_name));
     log_write_event(level, event, all.items);

@@ -33,6 +33,7 @@ void open_ready(struct client *client)
     build_end(&message, mark);
     build_ready(&message, 'I');
     send_buffer(client, &message);
+    client_forget_startup(client);
     client->answered_us = client->proxy->now_us;
     log_client(
         LOG_LEVEL_DEBUG, client, "client login",
@@ -91,8 +92,8 @@ static bool is_in_force(const struct client *client, const struct startup_settin
 
 static bool needs_own_settings(const struct client *client)
 {
-    for (size_t i = 0; i < client->startup.setting_count; i++) {
-        if (!is_in_force(client, &client->startup.settings[i]))
+    for (size_t i = 0; i < client->startup->setting_count; i++) {
+        if (!is_in_force(client, &client->startup->settings[i]))
             return true;
     }
     return false;
@@ -102,8 +103,8 @@ static bool needs_own_settings(const struct client *client)
 static char *start_key(const struct client *client)
 {
     struct buffer key = {0};
-    for (size_t i = 0; i < client->startup.setting_count; i++) {
-        const struct startup_setting *setting = &client->startup.settings[i];
+    for (size_t i = 0; i < client->startup->setting_count; i++) {
+        const struct startup_setting *setting = &client->startup->settings[i];
         if (is_in_force(client, setting))
             continue;
         char *item = memory_printf("%zu:%s=%zu:%s;", strlen(setting->name), setting->name,
@@ -184,8 +185,8 @@ void open_forget_starts(struct proxy *proxy, struct lane *lane)
 static char *settings_statement(const struct client *client)
 {
     char *sql = memory_strdup("SELECT 1");
-    for (size_t i = 0; i < client->startup.setting_count; i++) {
-        const struct startup_setting *setting = &client->startup.settings[i];
+    for (size_t i = 0; i < client->startup->setting_count; i++) {
+        const struct startup_setting *setting = &client->startup->settings[i];
         if (is_in_force(client, setting))
             continue;
         char *name = build_quote_literal(setting->name);

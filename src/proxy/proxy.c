@@ -565,6 +565,7 @@ void proxy_free(struct proxy *proxy)
         tls_context_free(proxy->tls);
     config_free(proxy->config);
     buffer_free(&proxy->customs);
+    client_free_queries(proxy);
     free(proxy);
     buffer_free_list_empty();
 }

@@ -15,6 +15,8 @@
 #include <sys/queue.h>
 #include <sys/socket.h>
 
+#include <netinet/in.h>
+
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <libpq-fe.h>
@@ -43,6 +45,7 @@
 #define PROXY_READ_BYTES   65536 /* one read */
 #define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
 #define CANCEL_KEY_MAX     32
+#define NAME_BYTES         64 /* PostgreSQL's NAMEDATALEN */
 #define CLIENT_QUERY_BYTES 1025 /* what leak_warning shows, and a zero */
 
 struct proxy;
@@ -123,6 +126,17 @@ struct lane_replication {
 /* How far a command on a database (DROP DATABASE ...) has come. */
 enum database_step { DATABASE_NO_COMMAND, DATABASE_COMMAND_SENT, DATABASE_CLEARED };
 
+/* Where a client comes from: a fifth of a sockaddr_storage. */
+union client_address {
+    struct sockaddr any;
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+};
+
+/*
+ * Idle clients are many: what one costs is looked at (`make bench`, memory), so what only few need hangs on a pointer, and
+ * what is needed while a transaction runs alone goes back when it is over.
+ */
 enum client_state {
     CLIENT_STARTUP,        /* first packet, TLS */
     CLIENT_AUTHENTICATING, /* its password */
@@ -176,14 +190,16 @@ struct client {
     bool has_said_goodbye;   /* our side of the connection is shut */
     uint32_t pins;           /* enum pin: why it keeps its backend */
     uint32_t asks; /* enum pin: what the server is to be asked when the transaction is over */
-    struct sql_scan scan;
+    struct sql_scan *scan; /* while a text that is not there in whole passes; NULL */
     struct settings *settings; /* what must be in force when it runs something */
     struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
     struct settings *told;     /* reported to it since, where that matters; NULL: nothing */
     struct settings *untold;   /* reported while a restore is on its way */
     struct client_statements statements; /* its names of prepared statements */
-    struct startup startup;
-    char application_name[64];
+    char *user;              /* NULL before the start-up packet */
+    char *database;          /* behind the user, in the same allocation */
+    char *application_name;  /* never NULL; client_set_application_name */
+    struct startup *startup; /* what else came in the start-up packet; NULL when the session is open */
     uint16_t minor; /* of the protocol, agreed */
     uint32_t key_pid;
     uint8_t key_secret[CANCEL_KEY_MAX];
@@ -191,23 +207,27 @@ struct client {
     struct scram_exchange *scram; /* while authenticating */
     uint8_t md5_salt[4];
     uint8_t auth_step;
-    struct sockaddr_storage address;
+    union client_address address;
     int64_t connected_wall_us;
     int64_t since_us;         /* in its state */
     int64_t request_us;       /* when it last began to want something */
     int64_t linked_us;        /* since when it has its backend */
     int64_t transaction_us;   /* when its transaction's first message left */
     int64_t answered_us;      /* its last ReadyForQuery */
-    char *query;              /* its last one's first bytes, for leak_warning */
+    char *query; /* its last one's first bytes, while it waits or has a backend; NULL before */
     const char *timeout_name; /* the timeout that cancelled its query, or NULL */
     int64_t timeout_us;
     void *console; /* the console's own state; freed by proxy->console_free */
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
     uint32_t later_turn; /* put into proxy->later in this turn */
-    UT_hash_handle hh;   /* by key_pid */
+    LIST_ENTRY(client) key_link;
 };
 TAILQ_HEAD(client_list, client);
+
+/* Clients by their cancel keys: a quarter of what a handle of uthash takes in each client. */
+#define CLIENT_KEY_LISTS 4096
+LIST_HEAD(client_key_list, client);
 
 struct server {
     struct pool_backend backend; /* first: backends are cast back */
@@ -300,7 +320,9 @@ struct proxy {
     bool someone_starved; /* at the last look: lanes may have to be told that it is over */
     struct client_list clients;
     struct server_list servers;
-    struct client *clients_by_key;
+    struct query_text *free_queries; /* a free list: client_take_query */
+    int free_query_count;
+    struct client_key_list clients_by_key[CLIENT_KEY_LISTS];
     struct listener_list listeners;
     struct client_list later; /* clients to be read from at the end of the turn */
     uint32_t later_turn;
@@ -391,6 +413,16 @@ void listener_close_pools(struct proxy *proxy);
 
 void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address);
 void client_set_state(struct client *client, enum client_state state);
+/* Cuts it to a name's 63 bytes. */
+void client_set_application_name(struct client *client, const char *name);
+/* Room for the first bytes of a query, in `query`. */
+void client_take_query(struct client *client);
+/* Gives the free list of such back to the heap, at the end. */
+void client_free_queries(struct proxy *proxy);
+/* It has no backend any more, and nobody asks what it ran. */
+void client_forget_query(struct client *client);
+/* The session is open: what its start-up packet said is not needed any more. */
+void client_forget_startup(struct client *client);
 /* Reads and deals with what there is to read, as far as there is somewhere to put it. */
 void client_pump(struct client *client);
 /* An ERROR that pgreserve raises: the client stays.  Answers the message at the head of `held`. */
@@ -586,6 +618,8 @@ bool prepare_translate_error(struct client *client, const uint8_t *body, size_t 
 void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
 /* Cancels what the backend runs; it goes to nobody else until that has returned. */
 void cancel_server(struct server *server);
+/* The client of this key; NULL when there is none. */
+struct client *cancel_key_find(struct proxy *proxy, uint32_t pid);
 /* A key that no other client has. */
 void cancel_key_new(struct client *client);
 void cancel_key_forget(struct client *client);

@@ -194,6 +194,7 @@ void relay_release(struct client *client, struct server *server)
     client_set_state(client, CLIENT_READY);
     if (client->database_step != DATABASE_NO_COMMAND)
         proxy_clear_databases(client);
+    client_forget_query(client);
     server_release(server);
 }
 

@@ -6,6 +6,7 @@
  * of session state (proto/sql.h) before they go, so a Query or Parse is waited for until it is whole, when it is not
  * too long: longer ones are scanned as they pass.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -54,7 +55,9 @@ static void begin_text(struct client *client, uint8_t type, bool is_name_read)
         client->text_phase = is_name_read ? TEXT_PARSE : TEXT_PARSE_NAME;
     else
         return;
-    sql_scan_start(&client->scan);
+    if (!client->scan)
+        client->scan = memory_alloc(sizeof(*client->scan));
+    sql_scan_start(client->scan);
 }
 
 /* The next piece of a passing Query or Parse: finds the text in it. */
@@ -69,10 +72,12 @@ static void feed_text(struct client *client, const uint8_t *bytes, size_t length
         client->text_phase = TEXT_PARSE;
     }
     const uint8_t *end = memchr(bytes, 0, length);
-    sql_scan_feed(&client->scan, bytes, end ? (size_t)(end - bytes) : length);
+    sql_scan_feed(client->scan, bytes, end ? (size_t)(end - bytes) : length);
     if (end) {
         client->text_phase = TEXT_NONE;
-        settle_note_signs(client, sql_scan_finish(&client->scan), NULL, 0);
+        settle_note_signs(client, sql_scan_finish(client->scan), NULL, 0);
+        free(client->scan);
+        client->scan = NULL;
     }
 }
 
@@ -246,7 +251,7 @@ static void keep_query(struct client *client, uint8_t type, const uint8_t *body,
     if (length >= CLIENT_QUERY_BYTES)
         length = CLIENT_QUERY_BYTES - 1;
     if (!client->query)
-        client->query = memory_alloc(CLIENT_QUERY_BYTES);
+        client_take_query(client);
     memcpy(client->query, body, length);
     client->query[length] = '\0';
 }

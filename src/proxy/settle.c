@@ -414,7 +414,7 @@ static void take_settings(struct client *client, struct server *server, struct s
     replace(table_of(client), &server->settings, settings_hold(settings));
     const char *name = settings_get(settings, "application_name");
     if (name)
-        snprintf(client->application_name, sizeof(client->application_name), "%s", name);
+        client_set_application_name(client, name);
 }
 
 void settle_answered(struct server *server)
@@ -482,7 +482,7 @@ static void note(struct client *client, struct settings **list, const char *name
 static void tell(struct client *client, const char *name, const char *value)
 {
     if (strcmp(name, "application_name") == 0)
-        snprintf(client->application_name, sizeof(client->application_name), "%s", value);
+        client_set_application_name(client, value);
     note(client, &client->told, name, value);
 }
 

@@ -12,6 +12,7 @@
 #include "policy/pin.h"
 #include "proxy/proxy.h"
 
+_Static_assert(STAT_SENT == STAT_RECEIVED + 1, "a stream counts into both");
 _Static_assert(STATS_PINS_MAX >= PIN_COUNT, "room for every pin");
 
 /* ---- counts by name ---- */
@@ -48,8 +49,7 @@ void stats_client_login(struct client *client)
     uint64_t *total = client->lane->stats.total;
     total[STAT_CLIENT_LOGINS]++;
     client->lane->clients++;
-    client->stream.received_bytes = &total[STAT_RECEIVED];
-    client->stream.sent_bytes = &total[STAT_SENT];
+    client->stream.counts = &total[STAT_RECEIVED];
 }
 
 void stats_client_closed(const struct client *client)
