@@ -154,9 +154,9 @@ static int64_t buffered_bytes(const struct proxy *proxy)
     const struct client *client;
     const struct server *server;
     TAILQ_FOREACH (client, &proxy->clients, link)
-        bytes += (int64_t)(client->held.capacity + client->stream.out.capacity);
+        bytes += (int64_t)(buffer_capacity(&client->held) + buffer_capacity(&client->stream.out));
     TAILQ_FOREACH (server, &proxy->servers, link)
-        bytes += (int64_t)(server->held.capacity + server->stream.out.capacity);
+        bytes += (int64_t)(buffer_capacity(&server->held) + buffer_capacity(&server->stream.out));
     return bytes;
 }
 

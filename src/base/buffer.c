@@ -12,53 +12,58 @@
 
 #define FREE_BLOCKS_MAX 1024
 
-static uint8_t *free_blocks[FREE_BLOCKS_MAX];
+static struct buffer_block *free_blocks[FREE_BLOCKS_MAX];
 static size_t free_block_count;
 
-static uint8_t *block_take(void)
+static struct buffer_block *block_take(size_t capacity)
 {
-    if (free_block_count > 0)
-        return free_blocks[--free_block_count];
-    return memory_resize(NULL, BUFFER_BLOCK_BYTES);
+    struct buffer_block *block;
+    if (capacity == BUFFER_BLOCK_BYTES && free_block_count > 0)
+        block = free_blocks[--free_block_count];
+    else
+        block = memory_resize(NULL, sizeof(*block) + capacity);
+    block->start = block->end = 0;
+    block->capacity = capacity;
+    return block;
 }
 
-static void memory_return(uint8_t *data, size_t capacity)
+static void block_return(struct buffer_block *block)
 {
-    if (capacity == BUFFER_BLOCK_BYTES && free_block_count < FREE_BLOCKS_MAX)
-        free_blocks[free_block_count++] = data;
+    if (block->capacity == BUFFER_BLOCK_BYTES && free_block_count < FREE_BLOCKS_MAX)
+        free_blocks[free_block_count++] = block;
     else
-        free(data);
+        free(block);
+}
+
+/* Doubled even when the bytes would fit: moving a nearly full block for every few bytes is slow. */
+static struct buffer_block *block_grow(struct buffer_block *block, size_t waiting, size_t length)
+{
+    size_t capacity = block ? block->capacity * 2 : BUFFER_BLOCK_BYTES;
+    while (capacity - waiting < length)
+        capacity *= 2;
+    struct buffer_block *larger = block_take(capacity);
+    if (block) {
+        memcpy(larger->data, block->data + block->start, waiting);
+        block_return(block);
+    }
+    larger->end = waiting;
+    return larger;
 }
 
 uint8_t *buffer_reserve(struct buffer *buffer, size_t length)
 {
     size_t waiting = buffer_length(buffer);
-    if (!buffer->data && length <= BUFFER_BLOCK_BYTES) {
-        buffer->data = block_take();
-        buffer->capacity = BUFFER_BLOCK_BYTES;
-        return buffer->data;
-    }
-    if (buffer->capacity - buffer->end >= length)
-        return buffer->data + buffer->end;
-    if (buffer->data && buffer->capacity - waiting >= length &&
-        buffer->start >= buffer->capacity / 2) {
-        memmove(buffer->data, buffer->data + buffer->start, waiting);
+    struct buffer_block *block = buffer->block;
+    if (block && block->capacity - block->end >= length)
+        return block->data + block->end;
+    if (block && block->capacity - waiting >= length && block->start >= block->capacity / 2) {
+        memmove(block->data, block->data + block->start, waiting);
+        block->start = 0;
+        block->end = waiting;
     } else {
-        /* doubled even when the bytes would fit: moving a nearly full block for every few bytes is slow */
-        size_t capacity = buffer->capacity ? buffer->capacity * 2 : BUFFER_BLOCK_BYTES;
-        while (capacity - waiting < length)
-            capacity *= 2;
-        uint8_t *data = memory_resize(NULL, capacity);
-        if (waiting)
-            memcpy(data, buffer_bytes(buffer), waiting);
-        if (buffer->data)
-            memory_return(buffer->data, buffer->capacity);
-        buffer->data = data;
-        buffer->capacity = capacity;
+        block = buffer->block = block_grow(block, waiting, length);
     }
-    buffer->start = 0;
-    buffer->end = waiting;
-    return buffer->data + buffer->end;
+    return block->data + block->end;
 }
 
 void buffer_append(struct buffer *buffer, const void *bytes, size_t length)
@@ -66,21 +71,23 @@ void buffer_append(struct buffer *buffer, const void *bytes, size_t length)
     if (length == 0)
         return;
     memcpy(buffer_reserve(buffer, length), bytes, length);
-    buffer->end += length;
+    buffer->block->end += length;
 }
 
 void buffer_consume(struct buffer *buffer, size_t length)
 {
-    buffer->start += length;
-    if (buffer->start == buffer->end)
+    if (!buffer->block)
+        return;
+    buffer->block->start += length;
+    if (buffer->block->start == buffer->block->end)
         buffer_free(buffer);
 }
 
 void buffer_free(struct buffer *buffer)
 {
-    if (buffer->data)
-        memory_return(buffer->data, buffer->capacity);
-    *buffer = (struct buffer){0};
+    if (buffer->block)
+        block_return(buffer->block);
+    buffer->block = NULL;
 }
 
 void buffer_free_list_empty(void)

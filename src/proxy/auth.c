@@ -103,8 +103,7 @@ void auth_succeeded(struct client *client)
         enter_console(client);
         return;
     }
-    const struct config_database *database =
-        config_find_database(proxy->config, client->database);
+    const struct config_database *database = config_find_database(proxy->config, client->database);
     const char *user = database->user ? database->user : client->user;
     const char *password = database->password;
     if (!password && proxy->users) {
@@ -126,8 +125,7 @@ void auth_succeeded(struct client *client)
 
 static void refuse_password(struct client *client)
 {
-    char *text =
-        memory_printf("password authentication failed for user \"%s\"", client->user);
+    char *text = memory_printf("password authentication failed for user \"%s\"", client->user);
     client_fatal(client, SQLSTATE_INVALID_PASSWORD, text, NULL, NULL);
     free(text);
 }
@@ -206,8 +204,7 @@ static void check_certificate(struct client *client)
         auth_succeeded(client);
         return;
     }
-    char *text =
-        memory_printf("certificate authentication failed for user \"%s\"", client->user);
+    char *text = memory_printf("certificate authentication failed for user \"%s\"", client->user);
     client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
     free(text);
 }
@@ -294,8 +291,7 @@ static void take_password(struct client *client, const uint8_t *body, size_t len
         const char *secret = secret_of(client);
         bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
         if (is_text && secret &&
-            md5_password_matches(secret, client->user, client->md5_salt,
-                                 (const char *)body))
+            md5_password_matches(secret, client->user, client->md5_salt, (const char *)body))
             auth_succeeded(client);
         else
             refuse_password(client);

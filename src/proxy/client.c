@@ -362,7 +362,7 @@ static void relay_held(struct client *client)
     client->held = (struct buffer){0};
     size_t taken = relay_from_client(client, buffer_bytes(&held), buffer_length(&held));
     if (taken < buffer_length(&held) && client->state != CLIENT_GONE) {
-        held.start += taken;
+        buffer_consume(&held, taken);
         client->held = held;
     } else {
         buffer_free(&held);
@@ -580,7 +580,7 @@ static void take_held(struct client *client)
             buffer_free(&held);
             return;
         }
-        held.start += taken;
+        buffer_consume(&held, taken);
         client->held = held;
         if (taken == 0 && client->state == state)
             return;

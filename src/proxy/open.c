@@ -112,8 +112,8 @@ static char *start_key(const struct client *client)
         buffer_append(&key, item, strlen(item));
         free(item);
     }
-    char *text =
-        memory_strndup(key.data ? (const char *)buffer_bytes(&key) : "", buffer_length(&key));
+    char *text = memory_strndup(buffer_length(&key) > 0 ? (const char *)buffer_bytes(&key) : "",
+                                buffer_length(&key));
     buffer_free(&key);
     return text;
 }

@@ -45,7 +45,7 @@
 #define PROXY_READ_BYTES   65536 /* one read */
 #define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
 #define CANCEL_KEY_MAX     32
-#define NAME_BYTES         64 /* PostgreSQL's NAMEDATALEN */
+#define NAME_BYTES         64   /* PostgreSQL's NAMEDATALEN */
 #define CLIENT_QUERY_BYTES 1025 /* what leak_warning shows, and a zero */
 
 struct proxy;
@@ -158,48 +158,49 @@ struct client {
     uint64_t id;           /* of no other client, ever; not 0 */
     enum client_state state;
     struct stream stream;
-    struct buffer held;    /* bytes read and not yet dealt with */
-    uint32_t message_left; /* of the message that is passing */
-    uint8_t last_type;     /* of the last message that went to the server */
-    uint8_t text_phase;    /* what of it is statement text: enum in relay.c */
-    bool is_discarding;    /* the passing message is thrown away */
-    bool is_skipping;      /* after an error of ours: up to the next Sync */
-    bool must_skip_query;  /* the held message is the one that an error of ours answers */
-    bool is_unix;
-    bool may_read_later;   /* in proxy->later */
-    bool is_busy;          /* console: no more messages before its command is complete */
-    bool is_administrator; /* console: may do everything, else only SHOW */
-    bool is_counted;       /* in its pool's number of clients */
-    bool has_asked_tls;    /* SSLRequest was answered */
-    bool has_asked_gss;
-    bool has_own_unnamed; /* the backend's unnamed statement is its own, or there is none */
+    struct buffer held;       /* bytes read and not yet dealt with */
+    uint32_t message_left;    /* of the message that is passing */
+    uint8_t last_type;        /* of the last message that went to the server */
+    uint8_t text_phase;       /* what of it is statement text: enum in relay.c */
+    bool is_discarding : 1;   /* the passing message is thrown away */
+    bool is_skipping : 1;     /* after an error of ours: up to the next Sync */
+    bool must_skip_query : 1; /* the held message is the one that an error of ours answers */
+    bool is_unix : 1;
+    bool may_read_later : 1;   /* in proxy->later */
+    bool is_busy : 1;          /* console: no more messages before its command is complete */
+    bool is_administrator : 1; /* console: may do everything, else only SHOW */
+    bool is_counted : 1;       /* in its pool's number of clients */
+    bool has_asked_tls : 1;    /* SSLRequest was answered */
+    bool has_asked_gss : 1;
+    bool has_own_unnamed : 1; /* the backend's unnamed statement is its own, or there is none */
     bool
-        has_unbound_parse; /* an unnamed statement too long to be kept, which no Bind has used yet */
+        has_unbound_parse : 1; /* an unnamed statement too long to be kept, which no Bind has used yet */
     bool
-        has_set_unnamed; /* a Parse or Close of its unnamed statement was sent since the last Sync */
-    bool saw_copy;       /* the last text may be a COPY */
-    uint8_t database_step;  /* enum database_step */
-    bool has_private_names; /* its statements are on its backend under its own names */
-    bool has_unasked; /* something was run since the server was asked what the session holds */
-    bool saw_reset;   /* a statement since the last Sync goes back to start-up settings */
-    bool must_restore_again; /* a cancel has hit the query that was to restore them */
-    uint16_t restores;       /* such on their way */
-    uint16_t provided;       /* unnamed statements that we have put on its backend, on their way */
-    bool was_warned;         /* leak_warning has spoken about this link */
-    bool is_lingering;       /* was told a FATAL: closed when it has closed too */
-    bool has_said_goodbye;   /* our side of the connection is shut */
-    uint32_t pins;           /* enum pin: why it keeps its backend */
+        has_set_unnamed : 1; /* a Parse or Close of its unnamed statement was sent since the last Sync */
+    bool saw_copy : 1;       /* the last text may be a COPY */
+    uint8_t database_step;      /* enum database_step */
+    bool has_private_names : 1; /* its statements are on its backend under its own names */
+    bool has_unasked : 1; /* something was run since the server was asked what the session holds */
+    bool saw_reset : 1;   /* a statement since the last Sync goes back to start-up settings */
+    bool must_restore_again : 1; /* a cancel has hit the query that was to restore them */
+    uint16_t restores;           /* such on their way */
+    uint16_t provided;     /* unnamed statements that we have put on its backend, on their way */
+    bool was_warned : 1;   /* leak_warning has spoken about this link */
+    bool is_lingering : 1; /* was told a FATAL: closed when it has closed too */
+    bool has_said_goodbye : 1; /* our side of the connection is shut */
+    uint32_t pins;             /* enum pin: why it keeps its backend */
     uint32_t asks; /* enum pin: what the server is to be asked when the transaction is over */
-    struct sql_scan *scan; /* while a text that is not there in whole passes; NULL */
+    struct sql_scan *scan;     /* while a text that is not there in whole passes; NULL */
     struct settings *settings; /* what must be in force when it runs something */
     struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
     struct settings *told;     /* reported to it since, where that matters; NULL: nothing */
     struct settings *untold;   /* reported while a restore is on its way */
     struct client_statements statements; /* its names of prepared statements */
-    char *user;              /* NULL before the start-up packet */
-    char *database;          /* behind the user, in the same allocation */
-    char *application_name;  /* never NULL; client_set_application_name */
-    struct startup *startup; /* what else came in the start-up packet; NULL when the session is open */
+    char *user;                          /* NULL before the start-up packet */
+    char *database;                      /* behind the user, in the same allocation */
+    char *application_name;              /* never NULL; client_set_application_name */
+    struct startup
+        *startup;   /* what else came in the start-up packet; NULL when the session is open */
     uint16_t minor; /* of the protocol, agreed */
     uint32_t key_pid;
     uint8_t key_secret[CANCEL_KEY_MAX];
@@ -209,11 +210,11 @@ struct client {
     uint8_t auth_step;
     union client_address address;
     int64_t connected_wall_us;
-    int64_t since_us;         /* in its state */
-    int64_t request_us;       /* when it last began to want something */
-    int64_t linked_us;        /* since when it has its backend */
-    int64_t transaction_us;   /* when its transaction's first message left */
-    int64_t answered_us;      /* its last ReadyForQuery */
+    int64_t since_us;       /* in its state */
+    int64_t request_us;     /* when it last began to want something */
+    int64_t linked_us;      /* since when it has its backend */
+    int64_t transaction_us; /* when its transaction's first message left */
+    int64_t answered_us;    /* its last ReadyForQuery */
     char *query; /* its last one's first bytes, while it waits or has a backend; NULL before */
     const char *timeout_name; /* the timeout that cancelled its query, or NULL */
     int64_t timeout_us;

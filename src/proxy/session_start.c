@@ -47,9 +47,10 @@ static int count_clients(const struct client *client, bool by_user)
         else if (other->address.any.sa_family == client->address.any.sa_family) {
             const union client_address *a = &other->address;
             const union client_address *b = &client->address;
-            count += client->address.any.sa_family == AF_INET6
-                         ? memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(a->in6.sin6_addr)) == 0
-                         : a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
+            count +=
+                client->address.any.sa_family == AF_INET6
+                    ? memcmp(&a->in6.sin6_addr, &b->in6.sin6_addr, sizeof(a->in6.sin6_addr)) == 0
+                    : a->in.sin_addr.s_addr == b->in.sin_addr.s_addr;
         }
     }
     return count;
@@ -82,9 +83,7 @@ static bool within_limits(struct client *client)
 bool session_may_use_pool(struct client *client)
 {
     const struct config_pool *pool = client->pool->config;
-    bool is_near =
-        client->is_unix ||
-        config_networks_allow(&pool->networks, &client->address.any);
+    bool is_near = client->is_unix || config_networks_allow(&pool->networks, &client->address.any);
     if (is_near && config_names_allow(&pool->users, client->user))
         return true;
     char *text = memory_printf("user \"%s\" is not allowed on pool \"%s\"", client->user,
