@@ -1,271 +1,254 @@
 #!/usr/bin/python3
-"""What a query costs in pgreserve, and in Debian's pgbouncer in the same minutes.
+"""What standing in between costs: pgreserve beside PgBouncer, HAProxy, Pgpool-II and no proxy at all, in one table.
 
-Both proxies stand in front of one private PostgreSQL with 50 backends each and the same settings (trust for
-clients, transaction mode, all backends opened beforehand), each alone on core 0; pgbench and the server have
-core 1.  `pgbench -S` runs through the one, then the other, then again (A/B rounds), because a machine's speed
-drifts over minutes.  The figure that does not depend on who starves whom is CPU time of the proxy per
-transaction: user and system time of its process, all threads, over the transactions that pgbench counted.
-Transactions per second follow from it only when the proxy is what is short, and are shown beside.
+    bench.py                         everything, 20 minutes on a quiet machine with two cores
+    bench.py --quick                 the same by fewer and shorter rounds: 5 minutes
+    bench.py --only Bulk,Logins      some chapters
+    bench.py --compare A.json B.json what has changed between two runs
+    bench.py --readme A.json         puts a run's table into README.md and its picture into docs/bench.svg
+
+All stand in front of one private PostgreSQL with 50 connections each, each alone on core 0; the load and the server
+have core 1.  Every row goes round by round through all of them, and who begins changes, because a machine's speed drifts
+over minutes: what counts are ratios within a round.  The figure that does not depend on who starves whom is CPU time
+of the proxy per transaction.  A proxy that cannot do a row is left out of it, with the reason at the end.
 """
 
 import argparse
-import json
 import os
-import pwd
-import re
-import resource
-import shutil
-import signal
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
+import machine
+import parties
+from parties import BACKENDS, PARTIES, ROOT
 
-import server  # noqa: E402
-from waiting import port_accepts, wait_until  # noqa: E402
+import bulk  # noqa: E402  (parties finds the tests' own modules for it)
+import idle  # noqa: E402
+import load  # noqa: E402
+import report  # noqa: E402
+import trips  # noqa: E402
 
-BACKENDS = 50
-MAX_CLIENTS = 1000
-PROXY_CORE, LOAD_CORE = 0, 1
-TICKS = os.sysconf("SC_CLK_TCK")
-
-
-def pin(core):
-    os.sched_setaffinity(0, {core % os.cpu_count()})
+TPS = {"tps": "tps", "cpu_us": "CPU µs/tx"}
+LATENCY = {**TPS, "median_us": "median µs", "p99_us": "99 % µs", "p999_us": "99.9 % µs"}
 
 
-def raise_descriptor_limit():
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.rows = []
+        self.directory = tempfile.TemporaryDirectory(prefix="pgreserve-bench-")
+        self.upstream = None
+        self.running = {}
+        self.names = [name for name in PARTIES if name in options.parties.split(",")]
 
+    # -- who runs ------------------------------------------------------------------------------------
 
-class Upstream(server.PostgresServer):
-    """A server with room for both proxies and pgbench's tables in it."""
+    def party(self, name, auth="trust"):
+        if (name, auth) not in self.running:
+            self.running[name, auth] = parties.start(name, self.upstream.port, auth)
+            if auth == "trust":  # some open their connections when the first client comes
+                load.throughput(self.running[name, auth], BACKENDS, "simple", "select-only", 1)
+        return self.running[name, auth]
 
-    def __init__(self, scale):
-        server.SETTINGS += f"max_connections = {2 * BACKENDS + 20}\nshared_buffers = 512MB\n"
-        server.HBA = "local all all trust\nhost all all 127.0.0.1/32 trust\n"
-        super().__init__()
-        subprocess.run(["pgbench", "-i", "-q", "-s", str(scale), *self.address(), "app"],
-                       check=True, capture_output=True)
+    def end_parties(self):
+        for party in self.running.values():
+            party.end()
+        self.running = {}
 
-    def address(self):
-        return ["-h", "127.0.0.1", "-p", str(self.port), "-U", server.ROLE]
+    # -- a row ---------------------------------------------------------------------------------------
 
+    def row(self, chapter, name, metrics, play, names=None, cannot=lambda _: None, rounds=None):
+        """`play(name)` measures one round of one party: a dictionary of figures."""
+        names = names or self.names
+        row = {"chapter": chapter, "row": name, "metrics": metrics, "parties": {}, "left_out": {}}
+        for party in names:
+            reason = cannot(party)
+            if reason:
+                row["left_out"][party] = reason
+        for number in range(rounds or self.options.rounds):
+            for party in names if number % 2 else reversed(names):
+                if party in row["left_out"]:
+                    continue
+                try:
+                    row["parties"].setdefault(party, []).append(play(party))
+                except (load.Failed, OSError, RuntimeError, AssertionError) as failure:
+                    row["left_out"][party] = str(failure).splitlines()[0][:200]
+        is_first = not any(other["chapter"] == chapter for other in self.rows)
+        self.rows.append(row)
+        report.print_row(row, self.names, is_first)
+        if self.options.json:
+            report.write_json(self.result(), self.options.json)
 
-class ProxyProcess:
-    """One proxy on the proxy's core; `configuration` is written where `arguments` will name it."""
+    def result(self):
+        return {"time": time.time(), "machine": machine.describe(), "rounds": self.options.rounds,
+                "postgresql": machine.version_of(os.path.join(parties.server.BIN, "postgres"), "--version"),
+                "versions": {name: machine.version_of(program, "-v" if name in ("haproxy", "pgpool") else "--version")
+                             for name, program in parties.PROGRAMS.items()},
+                "rows": self.rows}
 
-    def __init__(self, name, port, command, files, user=None):
-        self.name, self.port = name, port
-        self.directory = tempfile.mkdtemp(prefix=f"pgreserve-bench-{name}-")
-        owner = pwd.getpwnam(user) if user and os.geteuid() == 0 else None
-        for file, text in files.items():
-            with open(os.path.join(self.directory, file), "w") as output:
-                output.write(text)
-            if owner:
-                os.chown(output.name, owner.pw_uid, owner.pw_gid)
-        if owner:
-            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
-            command = ["setpriv", f"--reuid={user}", f"--regid={owner.pw_gid}", "--init-groups", *command]
-        self.log = open(os.path.join(self.directory, "log"), "wb")
-        self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL,
-                                        stdout=self.log, stderr=self.log,
-                                        preexec_fn=lambda: pin(PROXY_CORE))
-        wait_until(self._is_up, f"{name} to listen", timeout=20)
+    # -- chapters ------------------------------------------------------------------------------------
 
-    def _is_up(self):
-        if self.process.poll() is not None:
-            with open(self.log.name) as log:
-                sys.exit(f"{self.name} ended:\n{log.read()[-3000:]}")
-        return port_accepts(self.port)
+    def throughput(self):
+        for protocol in ("simple", "extended", "prepared"):
+            for clients in self.options.clients:
+                seconds = 1 if clients < BACKENDS else 2
+                many = f"{clients} client{'s' if clients > 1 else ''}"
+                if clients == 1 and protocol == "simple":
+                    self.row("Throughput and CPU", f"select, {protocol}, {many}", LATENCY,
+                             lambda name: load.latency(self.party(name), "simple", self.options.seconds(2)),
+                             cannot=lambda name: parties.cannot(name))
+                    continue
+                self.row("Throughput and CPU", f"select, {protocol}, {many}", TPS,
+                         lambda name: load.throughput(self.party(name), clients, protocol, "select-only",
+                                                      self.options.seconds(seconds)),
+                         cannot=lambda name: parties.cannot(name, clients, protocol))
+        self.row("Throughput and CPU", f"TPC-B, simple, {BACKENDS} clients", TPS,
+                 lambda name: load.throughput(self.party(name), BACKENDS, "simple", "tpcb-like",
+                                              self.options.seconds(2)))
 
-    def cpu_seconds(self):
-        """(user, system) of the whole process, as proc(5) gives them, threads that ended included."""
-        with open(f"/proc/{self.process.pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-        return int(fields[11]) / TICKS, int(fields[12]) / TICKS
+    def calls(self):
+        for protocol, clients in (("simple", 50), ("simple", 500), ("extended", 500), ("prepared", 500)):
+            self.row("System calls", f"select, {protocol}, {clients} clients", {"calls": "calls/tx"},
+                     lambda name: load.system_calls(self.party(name), clients, protocol, 2),
+                     [name for name in self.names if name != "none"],
+                     lambda name: parties.cannot(name, clients, protocol), rounds=1)
 
-    def peak_memory_mb(self):
-        with open(f"/proc/{self.process.pid}/status") as file:
-            return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1)) / 1024
+    def logins(self):
+        for title, is_scram, tls in (("trust", False, False), ("trust over TLS", False, True),
+                                     ("SCRAM", True, False), ("SCRAM over TLS", True, True)):
+            self.row("Logins", f"connect, {title}, query, leave", {"per_second": "a second", "cpu_us": "CPU µs"},
+                     lambda name: load.logins(self.party(name, "scram-sha-256" if is_scram else "trust"), is_scram, tls,
+                                              self.options.seconds(1)))
+        self.end_parties()
 
-    def end(self):
-        self.process.send_signal(signal.SIGINT)
+    def queue(self):
+        clients = 10 * BACKENDS
+        self.row("Queue", f"{clients} clients, {BACKENDS} backends",
+                 {"median_ms": "median ms", "longest_ms": "longest ms", "longest_over_median": "longest/median"},
+                 lambda name: load.fairness(self.party(name), clients, self.options.seconds(2)),
+                 cannot=lambda name: parties.cannot(name, clients))
+
+    def idle(self):
+        """Fresh processes, so that nobody's earlier work is counted as an idle client's memory."""
+        self.end_parties()
+
+        def play(name, tls):
+            party = parties.start(name, self.upstream.port)
+            try:
+                return idle.measure(party, self.options.idle_clients, tls)
+            finally:
+                party.end()
+
+        for title, tls in (("plain", False), ("TLS", True)):
+            self.row("Idle clients", title,
+                     {"bytes_per_client": "bytes each", "bytes_per_used_client": "after a query",
+                      "logins_per_s": "logins/s", "login_cpu_us": "CPU µs/login"},
+                     lambda name: play(name, tls), cannot=lambda name: parties.cannot(name, self.options.idle_clients),
+                     rounds=1)
+
+    def bulk(self):
+        bulk.make_table(self.upstream)
+        for tls in (False, True):
+            for direction in ("out", "in"):
+                for rows in ("large", "small"):
+                    self.row("Bulk", f"COPY {direction}, {rows} rows{', TLS' if tls else ''}",
+                             {"mb_per_s": "MB/s", "cpu_s_per_gb": "CPU s/GB"},
+                             lambda name: bulk.measure(self.party(name), direction, rows, tls,
+                                                       self.options.bulk_bytes // (1 if rows == "large" else 4)))
+
+    def far(self):
+        distance = trips.Distance(self.upstream.port, self.directory.name)
+        self.end_parties()
         try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.log.close()
-        shutil.rmtree(self.directory, ignore_errors=True)
+            for case in trips.CASES:
+                self.row("Far upstream", case, {"added": "round trips added"},
+                         lambda name: trips.added(name, case, distance),
+                         [name for name in self.names if name in ("pgreserve", "pgbouncer")],
+                         lambda name: trips.cannot(name, case), rounds=1)
+            started = {name: parties.start(name, distance.port) for name in self.names}
+            for name, party in started.items():
+                trips.throughput(party, 1, 0)
+            for clients in (BACKENDS, 10 * BACKENDS):
+                self.row("Far upstream", f"{clients} clients, {BACKENDS} backends", {"tps": "tps"},
+                         lambda name: trips.throughput(started[name], clients, self.options.seconds(2)),
+                         cannot=lambda name: parties.cannot(name, clients), rounds=self.options.rounds)
+            for party in started.values():
+                party.end()
+        finally:
+            distance.end()
 
+    CHAPTERS = {"Throughput": throughput, "Calls": calls, "Queue": queue, "Bulk": bulk, "Logins": logins,
+                "Idle": idle, "Far": far}
 
-def start_pgbouncer(program, upstream):
-    port = server.free_port()
-    configuration = f"""[databases]
-app = host=127.0.0.1 port={upstream.port} dbname=app
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = trust
-auth_file = userlist.txt
-pool_mode = transaction
-default_pool_size = {BACKENDS}
-min_pool_size = {BACKENDS}
-max_client_conn = {MAX_CLIENTS}
-ignore_startup_parameters = extra_float_digits
-log_connections = 0
-log_disconnections = 0
-"""
-    return ProxyProcess("pgbouncer", port, [program, "pgbouncer.ini"],
-                        {"pgbouncer.ini": configuration, "userlist.txt": f'"{server.ROLE}" ""\n'},
-                        user="postgres")
-
-
-def start_pgreserve(program, upstream):
-    port = server.free_port()
-    configuration = f"""[pgreserve]
-total_connections = {BACKENDS}
-max_clients = {MAX_CLIENTS}
-[database:*]
-url = {upstream.url(password="")}?sslmode=disable
-[pool:bench]
-listen = 127.0.0.1:{port}
-mode = transaction
-size = {BACKENDS}
-max_overflow = 0
-[admin]
-listen = 127.0.0.1:{server.free_port()}
-http = 127.0.0.1:{server.free_port()}
-[auth]
-method = trust
-"""
-    return ProxyProcess("pgreserve", port, [program, "run", "-c", "pgreserve.ini"],
-                        {"pgreserve.ini": configuration})
-
-
-def run_pgbench(proxy, clients, protocol, seconds):
-    """One round; a dictionary of figures, or of `error` when pgbench said no."""
-    def limits():
-        pin(LOAD_CORE)
-        raise_descriptor_limit()
-
-    before = proxy.cpu_seconds()
-    result = subprocess.run(
-        ["pgbench", "-n", "-S", "-c", str(clients), "-j", "1", "-T", str(seconds), "-M", protocol,
-         "-h", "127.0.0.1", "-p", str(proxy.port), "-U", server.ROLE, "app"],
-        capture_output=True, text=True, preexec_fn=limits, timeout=seconds + 120,
-        env={**os.environ, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"})
-    after = proxy.cpu_seconds()
-    done = re.search(r"transactions actually processed: (\d+)", result.stdout)
-    if result.returncode != 0 or not done or int(done.group(1)) == 0:
-        lines = [line for line in result.stderr.splitlines() if "rror" in line]
-        return {"error": (lines or [result.stderr.strip() or "no transactions"])[0][:160]}
-    transactions = int(done.group(1))
-    user, system = (after[i] - before[i] for i in (0, 1))
-    return {
-        "transactions": transactions,
-        "tps": float(re.search(r"tps = ([\d.]+)", result.stdout).group(1)),
-        "cpu_us": (user + system) * 1e6 / transactions,
-        "user_us": user * 1e6 / transactions,
-        "system_us": system * 1e6 / transactions,
-    }
-
-
-def compare(proxies, clients, protocol, rounds, seconds):
-    """A/B rounds of one kind; prints them and returns what was measured."""
-    print(f"\n{clients} clients, {protocol} protocol, {BACKENDS} backends, {seconds} s a round\n"
-          f"  {'round':7}{'proxy':11}{'tps':>9}{'CPU us/tx':>11}{'user':>8}{'system':>8}", flush=True)
-    measured = {proxy.name: [] for proxy in proxies}
-    ratios = []
-    for number in range(1, rounds + 1):
-        # Who goes first changes from round to round.
-        for proxy in proxies if number % 2 else reversed(proxies):
-            figures = run_pgbench(proxy, clients, protocol, seconds)
-            if "error" in figures:
-                print(f"  {number:<7}{proxy.name:11}n/a: {figures['error']}", flush=True)
-                continue
-            measured[proxy.name].append(figures)
-            print(f"  {number:<7}{proxy.name:11}{figures['tps']:9.0f}{figures['cpu_us']:11.2f}"
-                  f"{figures['user_us']:8.2f}{figures['system_us']:8.2f}", flush=True)
-        ours, theirs = (measured.get(name, []) for name in ("pgreserve", "pgbouncer"))
-        if len(ours) == len(theirs) == number:
-            ratios.append(ours[-1]["cpu_us"] / theirs[-1]["cpu_us"])
-            print(f"  {number:<7}CPU per transaction, pgreserve / pgbouncer: {ratios[-1]:.3f}", flush=True)
-    medians = {name: {key: statistics.median(figures[key] for figures in rows) for key in rows[0]}
-               for name, rows in measured.items() if rows}
-    for name, row in medians.items():
-        print(f"  median {name:11}{row['tps']:9.0f}{row['cpu_us']:11.2f}"
-              f"{row['user_us']:8.2f}{row['system_us']:8.2f}")
-    if ratios:
-        print(f"  median CPU per transaction, pgreserve / pgbouncer: {statistics.median(ratios):.3f}"
-              f"  (rounds {min(ratios):.3f} to {max(ratios):.3f})", flush=True)
-    return {"clients": clients, "protocol": protocol, "rounds": measured, "medians": medians,
-            "ratios": ratios, "ratio": statistics.median(ratios) if ratios else None}
+    def run(self):
+        machine.raise_descriptor_limit()
+        machine.pin(machine.LOAD_CORE)  # the server and the load inherit it
+        if os.cpu_count() < 2:
+            print("only one core here: proxy and load share it, so look at CPU per transaction alone")
+        wanted = self.options.only.split(",") if self.options.only else list(self.CHAPTERS)
+        self.upstream = parties.Upstream(self.options.scale)
+        try:
+            for name in wanted:
+                self.CHAPTERS[name](self)
+        finally:
+            self.end_parties()
+            self.upstream.destroy()
+        report.print_reasons(self.rows)
+        return self.result()
 
 
 def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pgreserve", default=os.path.join(ROOT, "build/pgreserve"), metavar="PROGRAM")
     parser.add_argument("--pgbouncer", default="/usr/sbin/pgbouncer", metavar="PROGRAM")
-    parser.add_argument("--clients", default="50,500", help="numbers of clients, with commas between")
-    parser.add_argument("--protocols", default="simple",
-                        help="simple, extended, prepared, with commas between (Debian 12's pgbouncer has"
-                             " no prepared statements in transaction mode)")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=int, default=8, help="length of one round of one proxy")
+    parser.add_argument("--parties", default=",".join(PARTIES), help="who takes part")
+    parser.add_argument("--only", help="chapters: " + ",".join(Bench.CHAPTERS))
+    parser.add_argument("--clients", default="1,10,50,500,5000", help="numbers of clients, with commas between")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=int, default=10, help="pgbench's scale")
-    parser.add_argument("--only", choices=("pgreserve", "pgbouncer"), help="measure one of them alone")
-    parser.add_argument("--json", metavar="FILE", help="write every figure there too")
-    parser.add_argument("--quick", action="store_true", help="two rounds of 2 s: does it run at all?")
+    parser.add_argument("--json", metavar="FILE", help="write every figure there too, row by row")
+    parser.add_argument("--svg", metavar="FILE", help="draw a picture there")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--compare", nargs=2, metavar="JSON", help="measure nothing: two runs beside each other")
+    parser.add_argument("--readme", metavar="JSON", help="measure nothing: put a run into README.md and docs/bench.svg")
     options = parser.parse_args()
+    options.clients = [int(clients) for clients in options.clients.split(",")]
+    options.seconds = lambda seconds: seconds
+    options.idle_clients, options.bulk_bytes = 10000, 256 << 20
     if options.quick:
-        options.rounds, options.seconds, options.scale = 2, 2, 1
+        options.rounds, options.scale, options.seconds = 2, 1, lambda _: 1
+        options.idle_clients, options.bulk_bytes = 2000, 64 << 20
     return options
 
 
 def main():
     options = parse_options()
-    programs = {"pgreserve": (start_pgreserve, os.path.abspath(options.pgreserve)),
-                "pgbouncer": (start_pgbouncer, options.pgbouncer)}
-    for name in list(programs):
-        if options.only not in (None, name):
-            del programs[name]
-        elif not os.path.exists(programs[name][1]):
-            sys.exit(f"there is no {programs[name][1]}")
-    if os.cpu_count() < 2:
-        print("only one core here: proxy and load share it, so look at CPU per transaction alone")
-
-    raise_descriptor_limit()
-    pin(LOAD_CORE)  # the server and pgbench inherit it
-    results, proxies, upstream = [], [], Upstream(options.scale)
-    try:
-        for start, program in programs.values():
-            proxies.append(start(program, upstream))
-        for proxy in proxies:  # pgbouncer opens its backends when the first client comes
-            run_pgbench(proxy, BACKENDS, "simple", 1)
-        wait_until(lambda: len(upstream.backends()) == BACKENDS * len(proxies),
-                   "the proxies to open their backends", 30)
-        for protocol in options.protocols.split(","):
-            for clients in options.clients.split(","):
-                results.append(compare(proxies, int(clients), protocol, options.rounds, options.seconds))
-        print()
-        for proxy in proxies:
-            print(f"peak memory of {proxy.name}: {proxy.peak_memory_mb():.1f} MB")
-    finally:
-        for proxy in proxies:
-            proxy.end()
-        upstream.destroy()
+    if options.compare:
+        report.compare(*(report.load(path) for path in options.compare))
+        return
+    if options.readme:
+        result = report.load(options.readme)
+        report.picture(result, os.path.join(ROOT, "docs/bench.svg"))
+        if not report.write_readme(result, os.path.join(ROOT, "README.md")):
+            sys.exit("README.md has no place for it")
+        return
+    parties.PROGRAMS.update(pgreserve=os.path.abspath(options.pgreserve), pgbouncer=options.pgbouncer)
+    for name in options.parties.split(","):
+        if name != "none" and not os.path.exists(parties.PROGRAMS[name]):
+            sys.exit(f"there is no {parties.PROGRAMS[name]}: scripts/install_dependencies.sh bench")
+    started = time.monotonic()
+    result = Bench(options).run()
+    result["seconds"] = time.monotonic() - started
     if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"time": time.time(), "results": results}, file, indent=1)
+        report.write_json(result, options.json)
+    if options.svg and report.picture(result, options.svg):
+        print(f"\nthe picture is in {options.svg}")
+    about = result["machine"]
+    print(f"\n{about['cpu']}, {about['cores']} cores, {about['memory_gb']} GB, Linux {about['kernel']};"
+          f" PostgreSQL {result['postgresql']}, "
+          + ", ".join(f"{report.NAMES[name]} {version}" for name, version in result["versions"].items()
+                      if version and name != "pgreserve") + f"; {result['seconds'] / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
