@@ -39,6 +39,7 @@
 #include "proto/outstanding.h"
 #include "proto/scram.h"
 #include "proto/sql.h"
+#include "proto/sql_memo.h"
 #include "proto/startup.h"
 #include "proxy/stats.h"
 
@@ -311,6 +312,7 @@ struct proxy {
     struct lane *lanes; /* hash by key */
     struct statement_table statements;
     struct settings_table settings;
+    struct sql_memo memo; /* what statements say that come again and again */
     struct buffer
         customs; /* names of custom settings that statements have named, each with its zero */
     uint64_t last_client_id;

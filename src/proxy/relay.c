@@ -248,6 +248,26 @@ static void after_messages(struct server *server, bool saw_ready, struct client 
                      "terminating connection due to administrator command", NULL, NULL);
 }
 
+/* Whether rows pass to the client unseen: they are nobody else's, and change nothing. */
+static bool rows_pass(const struct server *server)
+{
+    return server->client && !server->asked && server->message_left == 0 &&
+           outstanding_injection(&server->outstanding) == INJECTION_NONE;
+}
+
+/* Rows, of a result or of a COPY, that are there in whole: most of what a server ever says.  Only their lengths matter, so
+ * that a short one costs 15 instructions in place of 90.  Returns where something else begins. */
+static size_t skip_rows(const uint8_t *bytes, size_t at, size_t length)
+{
+    while (length - at >= HEADER_BYTES && (bytes[at] == 'd' || bytes[at] == 'D')) {
+        uint32_t message = read_u32(bytes + at + 1);
+        if (message < 4 || length - at <= message)
+            break;
+        at += (size_t)message + 1;
+    }
+    return at;
+}
+
 /* Takes messages from `bytes`, passes them on; returns how many bytes were taken. */
 static size_t relay_from_server(struct server *server, const uint8_t *bytes, size_t length)
 {
@@ -270,6 +290,14 @@ static size_t relay_from_server(struct server *server, const uint8_t *bytes, siz
             break;
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
+        if ((type == 'd' || type == 'D') && rows_pass(server)) {
+            size_t next = skip_rows(bytes, at, length);
+            if (next > at) {
+                server->is_swallowing = false;
+                at = next;
+                continue;
+            }
+        }
         if (message < 4 || message > 0x7fffffffu) {
             log_server(LOG_LEVEL_ERROR, server, "upstream sent a malformed message",
                        LOG_FIELD_NUMBER("type", type), LOG_FIELD_NUMBER("bytes", message));

@@ -156,7 +156,7 @@ static uint32_t prepare_way(struct client *client, const char *text, size_t leng
                             struct prepared_head *head)
 {
     struct server *server = client->server;
-    uint32_t signs = sql_signs(text, length);
+    uint32_t signs = sql_memo_signs(&client->proxy->memo, text, length);
     if (signs & SQL_SIGN_DATABASE)
         client->database_step = DATABASE_COMMAND_SENT;
     if ((signs & SQL_SIGN_LOOK) && !client->has_private_names) {

@@ -153,7 +153,7 @@ def start_haproxy(program, upstream_port, auth, size=BACKENDS, **_):
     """It only carries bytes: the server itself asks for passwords and speaks TLS."""
     port = server.free_port()
     configuration = f"""global
-    maxconn {4 * MAX_CLIENTS}
+    maxconn {10 * size}
     nbthread 1
 defaults
     mode tcp
