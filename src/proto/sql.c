@@ -117,20 +117,25 @@ static bool is_literal_prefix(struct sql_scan *scan, uint8_t byte)
 
 static const uint8_t *read_word(struct sql_scan *scan, const uint8_t *at, const uint8_t *end)
 {
-    size_t length = scan->word_length;
+    char *word = scan->word + scan->word_length;
+    size_t room = sizeof(scan->word) - scan->word_length;
+    const uint8_t *kept_end = (size_t)(end - at) > room ? at + room : end;
 
-    for (; at < end; at++) {
+    for (; at < kept_end; at++) { /* one bound, one table: most bytes of most texts pass here */
         uint8_t class = classes[*at];
 
         if (!(class & CLASS_IN_WORD))
             break;
-        if (length < sizeof(scan->word))
-            scan->word[length++] = (char)(*at | (class & CLASS_UPPER));
+        *word++ = (char)(*at | (class & CLASS_UPPER));
     }
-    scan->word_length = (uint8_t)length;
+    scan->word_length = (uint8_t)(word - scan->word);
+    if (at == kept_end) {
+        while (at < end && (classes[*at] & CLASS_IN_WORD)) /* a long word's rest */
+            at++;
+    }
     if (at == end)
         return at;
-    if (length == 1 && is_literal_prefix(scan, *at))
+    if (scan->word_length == 1 && is_literal_prefix(scan, *at))
         return at + 1;
     word_ends(scan, false);
     return at;
@@ -144,7 +149,10 @@ static const uint8_t *read_between(struct sql_scan *scan, const uint8_t *at, con
         if (begins == CLASS_LETTER) {
             scan->state = STATE_WORD;
             scan->word_length = 0;
-            return read_word(scan, at, end);
+            at = read_word(scan, at, end);
+            if (scan->state != STATE_BETWEEN)
+                return at;
+            continue;
         }
         at++;
         switch (begins) {

@@ -59,8 +59,10 @@ enum relation { RELATION_NONE, RELATION_EXPECTED, RELATION_NAMED };
 /* The schema that a name was given with. */
 enum qualifier { QUALIFIER_NONE, QUALIFIER_CATALOG, QUALIFIER_OTHER };
 
-/* The words that mean something, by length; a row ends with an empty one. */
+/* The words that mean something, by length; a row ends with an empty one.  The letters that they begin with stand before
+ * them: most words of a text are names, and most are done with at that look. */
 #define LONGEST_KNOWN 15
+#define FIRST(letter) (1u << ((letter) - 'a'))
 struct meaning {
     char word[LONGEST_KNOWN + 1];
     uint32_t role;
@@ -68,62 +70,78 @@ struct meaning {
     uint32_t anywhere; /* signs as a name, quoted or not, with or without a schema or arguments */
 };
 static const struct meaning nothing;
-static const struct meaning meanings[LONGEST_KNOWN + 1][12] = {
-    [2] = {{"do", ROLE_NONE, SQL_SIGN_CODE, 0},
-           {"or", ROLE_FILLER, 0, 0},
-           {"no", ROLE_NO, 0, 0},
-           {"as", ROLE_RELATION, 0, 0}},
-    [3] = {{"set", ROLE_SET, 0, 0}, {"end", ROLE_END, 0, 0}, {"for", ROLE_FOR, 0, 0}},
-    [4] = {{"into", ROLE_INTO, 0, 0},
-           {"with", ROLE_WITH, 0, 0},
-           {"hold", ROLE_HOLD, 0, 0},
-           {"temp", ROLE_TEMP, 0, 0},
-           {"role", ROLE_ROLE, 0, 0},
-           {"copy", ROLE_RELATION, SQL_SIGN_INSERT | SQL_SIGN_WRITE, 0},
-           {"drop", ROLE_CHANGE, SQL_SIGN_UNDO, 0},
-           {"call", ROLE_NONE, SQL_SIGN_CODE, 0},
-           {"load", ROLE_NONE, SQL_SIGN_LOAD, 0}},
-    [5] = {{"local", ROLE_LOCAL, 0, 0},
-           {"abort", ROLE_END, 0, 0},
-           {"table", ROLE_RELATION, 0, 0},
-           {"alter", ROLE_CHANGE, 0, 0},
-           {"chain", ROLE_CHAIN, 0, 0},
-           {"close", ROLE_NONE, SQL_SIGN_UNDO, 0},
-           {"merge", ROLE_INSERT, 0, SQL_SIGN_INSERT | SQL_SIGN_WRITE},
-           {"reset", ROLE_RESET, SQL_SIGN_SET | SQL_SIGN_RESET, 0},
-           {"begin", ROLE_NONE, SQL_SIGN_TRANSACTION, 0},
-           {"start", ROLE_NONE, SQL_SIGN_TRANSACTION, 0}},
-    [6] = {{"insert", ROLE_INSERT, 0, SQL_SIGN_INSERT | SQL_SIGN_WRITE},
-           {"update", ROLE_NONE, 0, SQL_SIGN_WRITE},
-           {"delete", ROLE_NONE, 0, SQL_SIGN_WRITE},
-           {"create", ROLE_CREATE, 0, 0},
-           {"commit", ROLE_END, 0, 0},
-           {"global", ROLE_FILLER, 0, 0},
-           {"listen", ROLE_NONE, SQL_SIGN_LISTEN, 0},
-           {"setval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}},
-    [7] = {{"prepare", ROLE_PREPARE, 0, 0},
-           {"declare", ROLE_DECLARE, 0, 0},
-           {"default", ROLE_DEFAULT, 0, 0},
-           {"replace", ROLE_FILLER, 0, 0},
-           {"uescape", ROLE_UESCAPE, 0, 0},
-           {"trigger", ROLE_NONE, 0, SQL_SIGN_TRIGGER},
-           {"discard", ROLE_NONE, SQL_SIGN_DISCARD | SQL_SIGN_RESET, 0},
-           {"setseed", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_SEED},
-           {"nextval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
-           {"currval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL},
-           {"lastval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL}},
-    [8] = {{"rollback", ROLE_END, 0, 0},
-           {"database", ROLE_DATABASE, 0, 0},
-           {"truncate", ROLE_NONE, SQL_SIGN_WRITE, 0},
-           {"unlisten", ROLE_NONE, SQL_SIGN_UNDO, 0}},
-    [9] = {{"temporary", ROLE_TEMP, 0, 0},
-           {"recursive", ROLE_RECURSIVE, 0, 0},
-           {"set_limit", ROLE_NONE, 0, SQL_SIGN_SET}}, /* pg_trgm's threshold, a setting */
-    [10] = {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_CONFIG},
-            {"deallocate", ROLE_NONE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}},
-    [11] = {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}},
-    [13] = {{"authorization", ROLE_ROLE, 0, 0}},
-    [15] = {{"current_setting", ROLE_NONE, 0, SQL_SIGN_NAMES}},
+static const struct {
+    uint32_t letters;
+    struct meaning words[12];
+} meanings[LONGEST_KNOWN + 1] = {
+    [2] = {FIRST('a') | FIRST('d') | FIRST('n') | FIRST('o'),
+           {{"do", ROLE_NONE, SQL_SIGN_CODE, 0},
+            {"or", ROLE_FILLER, 0, 0},
+            {"no", ROLE_NO, 0, 0},
+            {"as", ROLE_RELATION, 0, 0}}},
+    [3] = {FIRST('e') | FIRST('f') | FIRST('s'),
+           {{"set", ROLE_SET, 0, 0}, {"end", ROLE_END, 0, 0}, {"for", ROLE_FOR, 0, 0}}},
+    [4] = {FIRST('c') | FIRST('d') | FIRST('h') | FIRST('i') | FIRST('l') | FIRST('r') |
+               FIRST('t') | FIRST('w'),
+           {{"into", ROLE_INTO, 0, 0},
+            {"with", ROLE_WITH, 0, 0},
+            {"hold", ROLE_HOLD, 0, 0},
+            {"temp", ROLE_TEMP, 0, 0},
+            {"role", ROLE_ROLE, 0, 0},
+            {"copy", ROLE_RELATION, SQL_SIGN_INSERT | SQL_SIGN_WRITE, 0},
+            {"drop", ROLE_CHANGE, SQL_SIGN_UNDO, 0},
+            {"call", ROLE_NONE, SQL_SIGN_CODE, 0},
+            {"load", ROLE_NONE, SQL_SIGN_LOAD, 0}}},
+    [5] = {FIRST('a') | FIRST('b') | FIRST('c') | FIRST('l') | FIRST('m') | FIRST('r') |
+               FIRST('s') | FIRST('t'),
+           {{"local", ROLE_LOCAL, 0, 0},
+            {"abort", ROLE_END, 0, 0},
+            {"table", ROLE_RELATION, 0, 0},
+            {"alter", ROLE_CHANGE, 0, 0},
+            {"chain", ROLE_CHAIN, 0, 0},
+            {"close", ROLE_NONE, SQL_SIGN_UNDO, 0},
+            {"merge", ROLE_INSERT, 0, SQL_SIGN_INSERT | SQL_SIGN_WRITE},
+            {"reset", ROLE_RESET, SQL_SIGN_SET | SQL_SIGN_RESET, 0},
+            {"begin", ROLE_NONE, SQL_SIGN_TRANSACTION, 0},
+            {"start", ROLE_NONE, SQL_SIGN_TRANSACTION, 0}}},
+    [6] = {FIRST('c') | FIRST('d') | FIRST('g') | FIRST('i') | FIRST('l') | FIRST('s') | FIRST('u'),
+           {{"insert", ROLE_INSERT, 0, SQL_SIGN_INSERT | SQL_SIGN_WRITE},
+            {"update", ROLE_NONE, 0, SQL_SIGN_WRITE},
+            {"delete", ROLE_NONE, 0, SQL_SIGN_WRITE},
+            {"create", ROLE_CREATE, 0, 0},
+            {"commit", ROLE_END, 0, 0},
+            {"global", ROLE_FILLER, 0, 0},
+            {"listen", ROLE_NONE, SQL_SIGN_LISTEN, 0},
+            {"setval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}}},
+    [7] = {FIRST('c') | FIRST('d') | FIRST('l') | FIRST('n') | FIRST('p') | FIRST('r') |
+               FIRST('s') | FIRST('t') | FIRST('u'),
+           {{"prepare", ROLE_PREPARE, 0, 0},
+            {"declare", ROLE_DECLARE, 0, 0},
+            {"default", ROLE_DEFAULT, 0, 0},
+            {"replace", ROLE_FILLER, 0, 0},
+            {"uescape", ROLE_UESCAPE, 0, 0},
+            {"trigger", ROLE_NONE, 0, SQL_SIGN_TRIGGER},
+            {"discard", ROLE_NONE, SQL_SIGN_DISCARD | SQL_SIGN_RESET, 0},
+            {"setseed", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_SEED},
+            {"nextval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
+            {"currval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL},
+            {"lastval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL}}},
+    [8] = {FIRST('d') | FIRST('r') | FIRST('t') | FIRST('u'),
+           {{"rollback", ROLE_END, 0, 0},
+            {"database", ROLE_DATABASE, 0, 0},
+            {"truncate", ROLE_NONE, SQL_SIGN_WRITE, 0},
+            {"unlisten", ROLE_NONE, SQL_SIGN_UNDO, 0}}},
+    [9] = {FIRST('r') | FIRST('s') | FIRST('t'),
+           {{"temporary", ROLE_TEMP, 0, 0},
+            {"recursive", ROLE_RECURSIVE, 0, 0},
+            {"set_limit", ROLE_NONE, 0, SQL_SIGN_SET}}}, /* pg_trgm's threshold, a setting */
+    [10] = {FIRST('d') | FIRST('s'),
+            {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_CONFIG},
+             {"deallocate", ROLE_NONE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}}},
+    [11] = {FIRST('c') | FIRST('t'),
+            {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}}},
+    [13] = {FIRST('a'), {{"authorization", ROLE_ROLE, 0, 0}}},
+    [15] = {FIRST('c'), {{"current_setting", ROLE_NONE, 0, SQL_SIGN_NAMES}}},
 };
 
 /* Names by how they begin. */
@@ -154,9 +172,10 @@ static const struct {
 
 static const struct meaning *word_meaning(const char *word, size_t length)
 {
-    if (length > LONGEST_KNOWN)
+    if (length > LONGEST_KNOWN || word[0] < 'a' || word[0] > 'z' ||
+        !(meanings[length].letters & FIRST(word[0])))
         return &nothing;
-    for (const struct meaning *meaning = meanings[length]; meaning->word[0] != 0; meaning++)
+    for (const struct meaning *meaning = meanings[length].words; meaning->word[0] != 0; meaning++)
         if (meaning->word[0] == word[0] && memcmp(meaning->word, word, length) == 0)
             return meaning;
     return &nothing;
@@ -167,7 +186,8 @@ static uint32_t prefix_signs(const char *word, size_t length)
     if (length < SHORTEST_PREFIX || (word[0] != 'p' && word[0] != 'd' && word[0] != 'h'))
         return 0; /* most words: the table's texts begin with these letters */
     for (size_t i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
-        if (length >= prefixes[i].length && memcmp(word, prefixes[i].text, prefixes[i].length) == 0)
+        if (memcmp(word, prefixes[i].text, SHORTEST_PREFIX) == 0 && length >= prefixes[i].length &&
+            memcmp(word, prefixes[i].text, prefixes[i].length) == 0)
             return prefixes[i].signs;
     return 0;
 }
