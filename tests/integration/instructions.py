@@ -7,17 +7,16 @@ the ticks that happened meanwhile are not; and only instructions in our own prog
 machines.  Calls of ours into them are counted one by one: allocations, reads and writes.
 """
 
+import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import json
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import proxy as proxy_module  # noqa: E402
 import wire  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from server import ROLE  # noqa: E402
@@ -36,22 +35,21 @@ class Callgrind(Proxy):
     """A daemon under callgrind."""
 
     def start(self, wait="ready"):
-        import proxy as module
-        real = module.binary_path
+        real = proxy_module.binary_path
         wrapper = os.path.join(self.directory, "callgrind")
         with open(wrapper, "w") as script:
-            script.write("#!/bin/sh\nexec valgrind --quiet --tool=callgrind --toggle-collect=on_event"
+            script.write("#!/bin/sh\nexec valgrind -q --tool=callgrind --toggle-collect=on_event"
                          " --toggle-collect=on_later --compress-strings=no --compress-pos=no"
                          f" --callgrind-out-file={self.directory}/out {real()} \"$@\"\n")
         os.chmod(wrapper, 0o755)
-        module.binary_path = lambda: wrapper
+        proxy_module.binary_path = lambda: wrapper
         try:
             super().start(wait)
         finally:
-            module.binary_path = real
+            proxy_module.binary_path = real
 
     def take_counts(self):
-        """What has been counted since the last time: (instructions of ours, {what is watched: calls of ours})."""
+        """What has been counted since the last time: as read_counts gives it."""
         before = set(os.listdir(self.directory))
         subprocess.run(["callgrind_control", "--dump", str(self.process.pid)], check=True, capture_output=True)
         (new,) = [name for name in set(os.listdir(self.directory)) - before if name.startswith("out.")]
@@ -59,7 +57,7 @@ class Callgrind(Proxy):
 
 
 def read_counts(path):
-    """Self cost of functions of our program; calls from those to others' functions that are watched."""
+    """(instructions of our program, its calls of others' functions that are watched, instructions by function)."""
     own, calls, functions = 0, {name: 0 for name in WATCHED.values()}, {}
     is_ours, function, callee = False, "", ""
     lines = iter(open(path, errors="replace"))
@@ -108,8 +106,8 @@ def connect(proxy):
     return client
 
 
-def prepared(client, count=3):
-    """Statements that each backend knows already when it is counted."""
+def prepared(client):
+    """A statement that the backend knows already when it is counted."""
     converse([client], wire.parse("counted", f"SELECT $1 WHERE '{TEXT}' = ''") + wire.sync())
     return wire.bind("", "counted", ("12345",)) + wire.describe("P") + wire.execute() + wire.sync()
 
