@@ -15,20 +15,10 @@
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
-/* OpenSSL reads a record's header and the rest of it apart unless it is told to take what is there: one recv() of three
- * for every message.  What it took too much is read on until it wants more (tls_read), so nothing stays behind unseen. */
-static void read_ahead(SSL *ssl)
-{
-    SSL_set_read_ahead(ssl, 1);
-    SSL_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS);
-}
-
 bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ssl,
                  stream_callback callback, void *arg)
 {
     *stream = (struct stream){.fd = fd, .ssl = ssl, .callback = callback, .arg = arg};
-    if (ssl)
-        read_ahead(ssl);
     event_assign(&stream->read_event, base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_event,
                  stream);
     if (event_add(&stream->read_event, NULL) == 0)
@@ -229,7 +219,6 @@ static void shake_hands(struct stream *stream)
 void stream_start_tls(struct stream *stream, SSL *ssl)
 {
     stream->ssl = ssl;
-    read_ahead(ssl);
     stream->is_shaking_hands = true;
     shake_hands(stream);
 }

@@ -167,8 +167,8 @@ class Bench:
                          [name for name in self.names if name in ("pgreserve", "pgbouncer")],
                          lambda name: trips.cannot(name, case), rounds=1)
             started = {name: parties.start(name, distance.port) for name in self.names}
-            for name, party in started.items():
-                trips.throughput(party, 1, 0)
+            for party in started.values():
+                load.throughput(party, BACKENDS, "simple", "select-only", 1)
             for clients in (BACKENDS, 10 * BACKENDS):
                 self.row("Far upstream", f"{clients} clients, {BACKENDS} backends", {"tps": "tps"},
                          lambda name: trips.throughput(started[name], clients, self.options.seconds(2)),
