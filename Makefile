@@ -136,10 +136,11 @@ coverage: ## which lines the tests reach, in build-coverage/
 	gcovr --root . --object-directory build-coverage --filter src/ \
 	    --html-details build-coverage/coverage.html --print-summary
 
-bench: ## CPU per transaction and transactions per second, beside pgbouncer (BENCH_OPTIONS=--help)
+bench: ## what standing in between costs, beside pgbouncer, haproxy, pgpool2 (20 minutes; BENCH_OPTIONS=--quick, --help)
 	@scripts/install_dependencies.sh build bench
 	@$(MAKE) --no-print-directory -j$(JOBS) all
-	@$(PYTHON) tests/bench/bench.py --pgreserve $(PROGRAM) $(BENCH_OPTIONS)
+	@$(PYTHON) tests/bench/bench.py --pgreserve $(PROGRAM) --json $(BUILD)/bench.json --svg $(BUILD)/bench.svg \
+	    $(BENCH_OPTIONS)
 
 # -- reading -----------------------------------------------------------------------------------------
 

@@ -47,8 +47,8 @@ class Bench:
     def party(self, name, auth="trust"):
         if (name, auth) not in self.running:
             self.running[name, auth] = parties.start(name, self.upstream.port, auth)
-            if auth == "trust":  # some open their connections when the first client comes
-                load.throughput(self.running[name, auth], BACKENDS, "simple", "select-only", 1)
+            # Some open their connections when the first client comes, all of them do so at their own pace.
+            load.warm_up(self.running[name, auth], BACKENDS, auth != "trust")
         return self.running[name, auth]
 
     def end_parties(self):
@@ -168,7 +168,7 @@ class Bench:
                          lambda name: trips.cannot(name, case), rounds=1)
             started = {name: parties.start(name, distance.port) for name in self.names}
             for party in started.values():
-                load.throughput(party, BACKENDS, "simple", "select-only", 1)
+                trips.throughput(party, BACKENDS, 1)
             for clients in (BACKENDS, 10 * BACKENDS):
                 self.row("Far upstream", f"{clients} clients, {BACKENDS} backends", {"tps": "tps"},
                          lambda name: trips.throughput(started[name], clients, self.options.seconds(2)),

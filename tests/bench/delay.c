@@ -23,7 +23,7 @@
 struct end {
     int fd;
     struct end *other;
-    int has_ended;
+    int is_shut; /* the other side's end has been delivered to it */
 };
 
 struct chunk {
@@ -92,10 +92,8 @@ static void take(struct end *end, int64_t delay_ns)
     chunk->length = length;
     memcpy(chunk->bytes, bytes, length);
     STAILQ_INSERT_TAIL(&queue, chunk, link);
-    if (length == 0) {
+    if (length == 0)
         epoll_ctl(epoll_fd, EPOLL_CTL_DEL, end->fd, NULL);
-        end->has_ended = 1;
-    }
 }
 
 static void deliver(struct chunk *chunk)
@@ -113,7 +111,8 @@ static void deliver(struct chunk *chunk)
     if (chunk->length > 0)
         return;
     shutdown(to->fd, SHUT_WR);
-    if (to->has_ended) { /* both ways are over; nothing of this pair is in the queue any more */
+    to->is_shut = 1;
+    if (to->other->is_shut) { /* both ways are over; nothing of this pair is in the queue any more */
         close(to->fd);
         close(to->other->fd);
         free(to->other);

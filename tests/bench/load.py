@@ -19,8 +19,8 @@ from parties import KEEPER, PASSWORD, server
 MANY = 50  # clients beyond which logins would count too much
 
 
-def command(party, clients, protocol, seconds, *more, user=server.ROLE):
-    return ["pgbench", "-n", "-c", str(clients), "-j", "1", "-T", str(seconds), "-M", protocol, *more,
+def command(party, clients, protocol, seconds, *more, user=server.ROLE, threads=1):
+    return ["pgbench", "-n", "-c", str(clients), "-j", str(threads), "-T", str(seconds), "-M", protocol, *more,
             "-h", "127.0.0.1", "-p", str(party.port), "-U", user, "app"]
 
 
@@ -89,6 +89,13 @@ def between_lines(party, arguments, seconds):
     count = sum(rate * (at - last[0]) for last, (at, rate, _) in zip(marks, marks[1:]))
     return {"tps": count / (marks[-1][0] - marks[0][0]),
             "cpu_us": (marks[-1][2] - marks[0][2]) * 1e6 / count if count else 0.0}
+
+
+def warm_up(party, clients, is_scram):
+    """Every connection to the server is open, and keys that are kept are known."""
+    user = KEEPER if is_scram else server.ROLE
+    for _ in range(2):
+        finish(start(command(party, clients, "simple", 2, "-b", "select-only", user=user)), 2)
 
 
 def throughput(party, clients, protocol, builtin, seconds):
