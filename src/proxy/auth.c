@@ -46,6 +46,13 @@ static void send_authentication(struct client *client, uint32_t code, const void
 {
     struct buffer message = {0};
     build_authentication(&message, code, data, length);
+    if (code == AUTH_OK ||
+        code ==
+            AUTH_SASL_FINAL) { /* leaves with the parameters and the first ReadyForQuery, in one write */
+        stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
+        buffer_free(&message);
+        return;
+    }
     send_buffer(client, &message);
 }
 
@@ -86,7 +93,8 @@ static void enter_console(struct client *client)
         build_parameter_status(&message, parameters[i].name, parameters[i].value);
     build_parameter_status(&message, "session_authorization", client->user);
     build_parameter_status(&message, "application_name", client->application_name);
-    send_buffer(client, &message);
+    stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
     client_set_state(client, CLIENT_CONSOLE);
     open_ready(client);
 }
@@ -119,6 +127,8 @@ void auth_succeeded(struct client *client)
         open_settled(client, NULL, NULL);
     else if (client_acquire(client))
         open_granted(client, client->server);
+    else
+        stream_flush(&client->stream); /* it waits, and knows for what */
 }
 
 /* ---- proof ---- */

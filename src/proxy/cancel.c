@@ -13,6 +13,7 @@
 #include <openssl/crypto.h>
 
 #include "base/memory.h"
+#include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
@@ -110,12 +111,13 @@ static void random_bytes(void *out, size_t length)
 
 void cancel_key_new(struct client *client)
 {
-    do {
-        random_bytes(&client->key_pid, sizeof(client->key_pid));
-        client->key_pid &= 0x7fffffff; /* drivers keep it in a signed integer */
-    } while (client->key_pid == 0 || cancel_key_find(client->proxy, client->key_pid));
+    uint8_t bytes[sizeof(client->key_pid) + CANCEL_KEY_MAX]; /* for both at one go */
     client->key_bytes = client->minor >= 2 ? CANCEL_KEY_MAX : 4;
-    random_bytes(client->key_secret, client->key_bytes);
+    do {
+        random_bytes(bytes, sizeof(client->key_pid) + client->key_bytes);
+        client->key_pid = read_u32(bytes) & 0x7fffffff; /* drivers keep it in a signed integer */
+    } while (client->key_pid == 0 || cancel_key_find(client->proxy, client->key_pid));
+    memcpy(client->key_secret, bytes + sizeof(client->key_pid), client->key_bytes);
     LIST_INSERT_HEAD(list_of_key(client->proxy, client->key_pid), client, key_link);
 }
 

@@ -241,12 +241,13 @@ static void say_goodbye(struct client *client)
 {
     if (client->stream.ssl && !client->stream.is_broken && !client->stream.is_shaking_hands)
         SSL_shutdown(client->stream.ssl);
-    stream_shutdown(&client->stream);
     client->has_said_goodbye = true;
-    if (!client->is_lingering || client->stream.is_broken)
+    if (!client->is_lingering || client->stream.is_broken) {
         client_gone(client);
-    else
-        client->stream.may_read = true;
+        return;
+    }
+    stream_shutdown(&client->stream);
+    client->stream.may_read = true;
 }
 
 void client_close(struct client *client)
@@ -257,6 +258,7 @@ void client_close(struct client *client)
     stats_client_closed(client);
     client_set_state(client, CLIENT_CLOSING);
     buffer_free(&client->held);
+    stream_flush(&client->stream);
     if (client->stream.is_broken || stream_backlog(&client->stream) == 0)
         say_goodbye(client);
     if (client->state == CLIENT_CLOSING)

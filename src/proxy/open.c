@@ -52,7 +52,8 @@ static void send_parameters(struct client *client)
             own = client->application_name;
         build_parameter_status(&message, parameter->name, own ? own : parameter->value);
     }
-    send_buffer(client, &message);
+    stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
+    buffer_free(&message);
 }
 
 /* UTF8 and utf-8 are one encoding; ISO and ISO, MDY one DateStyle's output. */

@@ -186,11 +186,13 @@ class Bench:
         machine.pin(machine.LOAD_CORE)  # the server and the load inherit it
         if os.cpu_count() < 2:
             print("only one core here: proxy and load share it, so look at CPU per transaction alone")
+        started = time.monotonic()
         wanted = self.options.only.split(",") if self.options.only else list(self.CHAPTERS)
         self.upstream = parties.Upstream(self.options.scale)
         try:
             for name in wanted:
                 self.CHAPTERS[name](self)
+                print(f"  after {(time.monotonic() - started) / 60:.1f} minutes", flush=True)
         finally:
             self.end_parties()
             self.upstream.destroy()

@@ -105,7 +105,8 @@ set style histogram clustered gap 1
 set style fill solid 0.9 border -1
 set boxwidth 0.9
 set grid ytics lc rgb '#dddddd'
-set key top left
+set key top right
+set xtics rotate by -25 nomirror
 set yrange [0:*]
 set datafile missing '-'
 """
@@ -116,7 +117,7 @@ PANELS = (
     ("CPU microseconds a transaction, extended protocol", "Throughput and CPU", r"select, extended, (\d+) clients?$",
      "cpu_us"),
     ("CPU seconds for a GB of COPY", "Bulk", r"COPY (.*)$", "cpu_s_per_gb"),
-    ("Bytes for an idle client, in kB", "Idle clients", r"(.*)$", "bytes_per_client"),
+    ("Memory of an idle client, kB", "Idle clients", r"(.*)$", "bytes_per_client"),
 )
 
 
@@ -133,6 +134,7 @@ def picture(result, path):
         lines = []
         for label, row in rows:
             values = [median(row, party, metric) for party in shown]
+            label = label.replace(" rows", "").replace(",", "")
             lines.append(f'"{label}" ' + " ".join("-" if value is None else f"{value / scale:.3f}" for value in values))
         name = "$data" + re.sub(r"\W", "", title)
         script += f"{name} << EOD\n" + "\n".join(lines) + f"\nEOD\nset title '{title}'\nplot " + ", ".join(
@@ -189,6 +191,7 @@ def markdown(result):
             if metric.startswith("cpu") or metric == "calls":
                 values[shown.index("none")] = "-"
             lines.append(f"| {label} | " + " | ".join(values) + " |")
+    lines += ["", "![CPU of each proxy by clients, for bulk, and memory of idle clients](docs/bench.svg)"]
     return "\n".join(lines)
 
 
