@@ -23,7 +23,8 @@ static uint64_t sample(const char *at)
 
 static uint32_t key_of(const char *text, size_t length)
 {
-    static const uint64_t odd = 0x9e3779b97f4a7c15u; /* 2^64 over the golden ratio: spreads the bits */
+    static const uint64_t odd =
+        0x9e3779b97f4a7c15u; /* 2^64 over the golden ratio: spreads the bits */
     uint64_t key = sample(text) * odd;
     key = (key ^ sample(text + length / 2 - SAMPLE_BYTES / 2)) * odd;
     key = (key ^ sample(text + length - SAMPLE_BYTES)) * odd;
@@ -40,7 +41,8 @@ uint32_t sql_memo_signs(struct sql_memo *memo, const char *text, size_t length)
     if (entry->length == length && memcmp(entry->text, text, length) == 0)
         return entry->signs;
     uint32_t signs = sql_signs(text, length);
-    uint32_t *seen = &memo->seen[key / SQL_MEMO_ENTRIES % (sizeof(memo->seen) / sizeof(memo->seen[0]))];
+    uint32_t *seen =
+        &memo->seen[key / SQL_MEMO_ENTRIES % (sizeof(memo->seen) / sizeof(memo->seen[0]))];
     if (*seen == key) {
         entry->signs = signs;
         entry->length = (uint16_t)length;

@@ -12,7 +12,8 @@
 #include <stdint.h>
 
 #define SQL_MEMO_ENTRIES 64
-#define SQL_MEMO_BYTES   500 /* longer texts are read each time: they are rare, and cost the server more */
+#define SQL_MEMO_BYTES                                                                             \
+    500 /* longer texts are read each time: they are rare, and cost the server more */
 
 struct sql_memo {
     uint32_t seen[1024]; /* keys of texts that have come once */

@@ -134,10 +134,6 @@ union client_address {
     struct sockaddr_in6 in6;
 };
 
-/*
- * Idle clients are many: what one costs is looked at (`make bench`, memory), so what only few need hangs on a pointer, and
- * what is needed while a transaction runs alone goes back when it is over.
- */
 enum client_state {
     CLIENT_STARTUP,        /* first packet, TLS */
     CLIENT_AUTHENTICATING, /* its password */
@@ -150,6 +146,10 @@ enum client_state {
     CLIENT_GONE
 };
 
+/*
+ * Idle clients are many: what one costs is looked at (the Idle chapter of `make bench`), so what only few need hangs on a pointer, and
+ * what is needed while a transaction runs alone goes back when it is over.
+ */
 struct client {
     struct pool_waiter waiter; /* first: waiters are cast back */
     struct proxy *proxy;

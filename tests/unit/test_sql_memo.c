@@ -40,7 +40,8 @@ static void texts_with_one_key_are_told_apart(void **state)
     };
     (void)state;
     assert_int_equal(strlen(texts[0]), strlen(texts[1]));
-    assert_int_not_equal(sql_signs(texts[0], strlen(texts[0])), sql_signs(texts[1], strlen(texts[1])));
+    assert_int_not_equal(sql_signs(texts[0], strlen(texts[0])),
+                         sql_signs(texts[1], strlen(texts[1])));
     for (int i = 0; i < 8; i++)
         check(texts[i % 2]);
 }
