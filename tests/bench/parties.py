@@ -67,7 +67,11 @@ class Party:
         self.log = open(self.log_path, "wb")
         self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=self.log,
                                         stderr=self.log, preexec_fn=lambda: machine.pin(machine.PROXY_CORE))
-        wait_until(self._is_up, f"{name} to listen", timeout=20)
+        try:
+            wait_until(self._is_up, f"{name} to listen", timeout=20)
+        except Exception:
+            self.end()
+            raise
 
     def _is_up(self):
         if self.process.poll() is not None:
