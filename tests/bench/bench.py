@@ -114,7 +114,7 @@ class Bench:
     def calls(self):
         for protocol, clients in (("simple", 50), ("simple", 500), ("extended", 500), ("prepared", 500)):
             self.row("System calls", f"select, {protocol}, {clients} clients", {"calls": "calls/tx"},
-                     lambda name: load.system_calls(self.party(name), clients, protocol, 2),
+                     lambda name: load.system_calls(self.party(name), clients, protocol),
                      [name for name in self.names if name != "none"],
                      lambda name: parties.cannot(name, clients, protocol), rounds=1)
 

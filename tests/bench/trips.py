@@ -120,7 +120,8 @@ def cannot(name, case):
 
 
 def added(name, case, distance):
-    """Round trips added to a transaction: the median's."""
+    """Round trips added to a transaction: that of the lower quartile, for a busy machine can only add to the time, and each
+    transaction of a case is in the same situation."""
     play, ours, theirs = CASES[case]
     settings = ours if name == "pgreserve" else theirs
     if name == "pgbouncer" and not parties.knows_prepared():
@@ -131,7 +132,8 @@ def added(name, case, distance):
         times = play(party.port)
     finally:
         party.end()
-    return {"added": round(statistics.median(times) / TRIP_MS - 1, 2), "median_ms": statistics.median(times)}
+    quartile = statistics.quantiles(times, n=4)[0]
+    return {"added": round(quartile / TRIP_MS - 1, 2), "quartile_ms": quartile, "median_ms": statistics.median(times)}
 
 
 def can_query(port):
