@@ -255,8 +255,8 @@ static bool rows_pass(const struct server *server)
            outstanding_injection(&server->outstanding) == INJECTION_NONE;
 }
 
-/* Rows, of a result or of a COPY, that are there in whole: most of what a server ever says.  Only their lengths matter, so
- * that a short one costs 15 instructions in place of 90.  Returns where something else begins. */
+/* Rows, of a result or of a COPY, that are there in whole: most of what a server ever says.  Only their lengths matter: a
+ * GB of rows of 25 bytes takes 2.5 s of CPU in place of 3.3.  Returns where something else begins. */
 static size_t skip_rows(const uint8_t *bytes, size_t at, size_t length)
 {
     while (length - at >= HEADER_BYTES && (bytes[at] == 'd' || bytes[at] == 'D')) {
