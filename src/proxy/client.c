@@ -8,7 +8,6 @@
  * yet (no backend free, a message not complete) is held, at most one read's worth, and nothing more is read until
  * there is somewhere to put it.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -26,60 +25,6 @@
 #define CONSOLE_MESSAGE 65536u
 
 static void on_stream(struct stream *stream, void *arg);
-
-const char *client_state_name(const struct client *client)
-{
-    switch (client->state) {
-    case CLIENT_STARTUP:
-    case CLIENT_AUTHENTICATING:
-    case CLIENT_LOGIN:
-        return "login";
-    case CLIENT_WAITING:
-        return "waiting";
-    case CLIENT_LINKED:
-        return "active";
-    case CLIENT_CLOSING:
-    case CLIENT_GONE:
-        return "closing";
-    case CLIENT_READY:
-    case CLIENT_CONSOLE:
-        break;
-    }
-    return "idle";
-}
-
-bool client_is_running(const struct client *client)
-{
-    return !outstanding_is_empty(&client->server->outstanding) || client->message_left > 0;
-}
-
-const char *client_doing(const struct client *client)
-{
-    if (client_is_running(client))
-        return "running";
-    switch (client->server->status) {
-    case 'T':
-        return "idle in transaction";
-    case 'E':
-        return "idle in transaction (aborted)";
-    default:
-        return "idle"; /* pinned, or in session mode */
-    }
-}
-
-void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port)
-{
-    *port = 0;
-    if (client->is_unix) {
-        snprintf(out, out_bytes, "unix");
-    } else if (client->address.any.sa_family == AF_INET6) {
-        inet_ntop(AF_INET6, &client->address.in6.sin6_addr, out, (socklen_t)out_bytes);
-        *port = ntohs(client->address.in6.sin6_port);
-    } else {
-        inet_ntop(AF_INET, &client->address.in.sin_addr, out, (socklen_t)out_bytes);
-        *port = ntohs(client->address.in.sin_port);
-    }
-}
 
 void client_set_state(struct client *client, enum client_state state)
 {
@@ -114,62 +59,6 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
     TAILQ_INSERT_TAIL(&proxy->clients, client, link);
     proxy->client_count++;
     client_set_state(client, CLIENT_STARTUP);
-}
-
-void client_forget_startup(struct client *client)
-{
-    if (client->startup)
-        startup_free(client->startup);
-    free(client->startup);
-    client->startup = NULL;
-}
-
-/* Blocks for the texts of queries: as many as clients have been at work at once, within bounds. */
-#define FREE_QUERIES_MAX 1024
-struct query_text {
-    struct query_text *next;
-};
-
-void client_take_query(struct client *client)
-{
-    struct proxy *proxy = client->proxy;
-    struct query_text *block = proxy->free_queries;
-    if (block) {
-        proxy->free_queries = block->next;
-        proxy->free_query_count--;
-    } else {
-        block = memory_alloc(CLIENT_QUERY_BYTES);
-    }
-    client->query = (char *)block;
-}
-
-void client_forget_query(struct client *client)
-{
-    struct proxy *proxy = client->proxy;
-    struct query_text *block = (struct query_text *)(void *)client->query;
-    client->query = NULL;
-    if (block && proxy->free_query_count < FREE_QUERIES_MAX) {
-        block->next = proxy->free_queries;
-        proxy->free_queries = block;
-        proxy->free_query_count++;
-    } else {
-        free(block);
-    }
-}
-
-void client_free_queries(struct proxy *proxy)
-{
-    for (struct query_text *block; (block = proxy->free_queries);) {
-        proxy->free_queries = block->next;
-        free(block);
-    }
-}
-
-void client_set_application_name(struct client *client, const char *name)
-{
-    char *old = client->application_name;
-    client->application_name = memory_strndup(name, strnlen(name, NAME_BYTES - 1));
-    free(old);
 }
 
 /* Its names stay until the last one that holds its address lets go. */
