@@ -18,6 +18,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/prepare.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 
