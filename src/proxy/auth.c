@@ -93,7 +93,6 @@ static void enter_console(struct client *client)
 
 void auth_succeeded(struct client *client)
 {
-    struct proxy *proxy = client->proxy;
     free(client->scram);
     client->scram = NULL;
     if (client->pool && !session_may_use_pool(client))
@@ -103,6 +102,16 @@ void auth_succeeded(struct client *client)
         enter_console(client);
         return;
     }
+    client->lane = auth_lane(client);
+    settle_begin(client);
+    stats_client_login(client);
+    client_set_state(client, CLIENT_LOGIN);
+    open_begin(client);
+}
+
+struct lane *auth_lane(struct client *client)
+{
+    const struct proxy *proxy = client->proxy;
     const struct config_database *database =
         config_find_database(proxy->config, client->startup.database);
     const char *user = database->user ? database->user : client->startup.user;
@@ -112,14 +121,7 @@ void auth_succeeded(struct client *client)
         if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
-    client->lane = session_lane(client, database, user, password);
-    settle_begin(client);
-    stats_client_login(client);
-    client_set_state(client, CLIENT_LOGIN);
-    if (client->lane->parameters && !open_needs_backend(client))
-        open_settled(client, NULL, NULL);
-    else if (client_acquire(client))
-        open_granted(client, client->server);
+    return session_lane(client, database, user, password);
 }
 
 /* ---- proof ---- */

@@ -16,6 +16,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 
 struct cancel_job {
     struct server *server;
@@ -63,13 +64,13 @@ void cancel_server(struct server *server)
     workers_submit(server->proxy->workers, run_cancel, cancel_returned, job);
 }
 
-void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
+bool cancel_find(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
 {
     struct client *client = NULL;
     HASH_FIND(hh, proxy->clients_by_key, &pid, sizeof(pid), client);
-    if (!client || client->key_bytes != secret_bytes ||
+    if (!client || client->state == CLIENT_LEAVING || client->key_bytes != secret_bytes ||
         CRYPTO_memcmp(client->key_secret, secret, secret_bytes) != 0)
-        return;
+        return false;
     if (client->pool)
         stats_count(client->pool->stats.total, POOL_STAT_CANCEL_REQUESTS);
     if (client->state == CLIENT_WAITING)
@@ -80,6 +81,13 @@ void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, si
     else if (client->state == CLIENT_LINKED && client->server &&
              !outstanding_is_empty(&client->server->outstanding))
         cancel_server(client->server);
+    return true;
+}
+
+void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
+{
+    if (!cancel_find(proxy, pid, secret, secret_bytes))
+        upgrade_forward_cancel(proxy, pid, secret, secret_bytes);
 }
 
 static void random_bytes(void *out, size_t length)

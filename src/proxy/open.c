@@ -204,6 +204,14 @@ static char *settings_statement(const struct client *client)
     return sql;
 }
 
+void open_begin(struct client *client)
+{
+    if (client->lane->parameters && !open_needs_backend(client))
+        open_settled(client, NULL, NULL);
+    else if (client_acquire(client))
+        open_granted(client, client->server);
+}
+
 /* All is known: the session is open, on no backend. */
 static void open_session(struct client *client)
 {

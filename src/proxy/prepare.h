@@ -32,6 +32,9 @@ void prepare_trim(struct client *client, struct server *server);
 void prepare_answered(struct server *server);
 /* Puts the client's statements on its backend under its own names, and no others: it looks at pg_prepared_statements. */
 void prepare_make_private(struct client *client, struct server *server);
+/* A client that comes from another process of an upgrade has this statement (policy/prepared.h) under this name. */
+void prepare_carry(struct client *client, const char *name, size_t name_length, const uint8_t *body,
+                   size_t length, const uint8_t *under, size_t under_length, uint32_t signs);
 /* The server has said DISCARD ALL or DEALLOCATE ALL. */
 void prepare_all_gone(struct server *server);
 /* Sends the error on with the client's own names in it.  False when there is nothing to change. */

@@ -20,6 +20,7 @@
 #include "proxy/events.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 #include "proxy/upstream.h"
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
@@ -59,6 +60,7 @@ static void server_gone(struct server *server)
     proxy->open_server_count--;
     proxy_bury(proxy, server, bury_server);
     upstream_let_go(server);
+    upgrade_places_changed(proxy);
     proxy_run_pools(proxy);
 }
 

@@ -186,6 +186,16 @@ uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *tex
     return config;
 }
 
+void settle_learn_customs(struct proxy *proxy, const struct settings *settings)
+{
+    struct learning learning = {.proxy = proxy};
+    const char *value;
+    for (const char *name = NULL; (name = settings_next(settings, name, &value));) {
+        if (setting_is_custom(name))
+            learn_name(&learning, name);
+    }
+}
+
 static void note_config(struct client *client, uint32_t config)
 {
     if (config & SQL_CONFIG_SETTING)
