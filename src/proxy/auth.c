@@ -109,19 +109,25 @@ void auth_succeeded(struct client *client)
     open_begin(client);
 }
 
-struct lane *auth_lane(struct client *client)
+const char *auth_upstream_password(const struct proxy *proxy,
+                                   const struct config_database *database, const char *user)
 {
-    const struct proxy *proxy = client->proxy;
-    const struct config_database *database =
-        config_find_database(proxy->config, client->startup.database);
-    const char *user = database->user ? database->user : client->startup.user;
     const char *password = database->password;
     if (!password && proxy->users) {
         password = users_find(proxy->users, user);
         if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
-    return session_lane(client, database, user, password);
+    return password;
+}
+
+struct lane *auth_lane(struct client *client)
+{
+    const struct proxy *proxy = client->proxy;
+    const struct config_database *database =
+        config_find_database(proxy->config, client->startup.database);
+    const char *user = database->user ? database->user : client->startup.user;
+    return session_lane(client, database, user, auth_upstream_password(proxy, database, user));
 }
 
 /* ---- proof ---- */

@@ -226,18 +226,25 @@ static bool are_settings(const struct record_field *field)
     return zeros % 2 == 0 && (field->length == 0 || field->bytes[field->length - 1] == 0);
 }
 
-static void take_settings(struct client *client, struct record_reader *reader,
-                          const struct record_field *field, struct settings **place)
+struct settings *carry_settings(struct proxy *proxy, struct record_reader *reader,
+                                const struct record_field *field)
 {
     struct settings_draft draft = {0};
     if (!are_settings(field)) {
         reader->is_malformed = true;
-        return;
+        return NULL;
     }
     buffer_append(&draft.text, field->bytes, field->length);
+    struct settings *settings = settings_intern(&proxy->settings, &draft);
+    settle_learn_customs(proxy, settings);
+    return settings;
+}
+
+static void take_settings(struct client *client, struct record_reader *reader,
+                          const struct record_field *field, struct settings **place)
+{
     settings_drop(&client->proxy->settings, *place);
-    *place = settings_intern(&client->proxy->settings, &draft);
-    settle_learn_customs(client->proxy, *place);
+    *place = carry_settings(client->proxy, reader, field);
 }
 
 static void take_start_setting(struct client *client, struct record_reader *outer,

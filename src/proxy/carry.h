@@ -8,6 +8,7 @@
 #ifndef PROXY_CARRY_H
 #define PROXY_CARRY_H
 
+#include "proto/record.h"
 #include "proxy/proxy.h"
 
 /* Whether an upgrade hands over and this client is of the kind that goes: nothing more is read from it here. */
@@ -27,6 +28,14 @@ void carry_freeze(struct client *client);
 void carry_thaw(struct client *client);
 /* It is the other process's: nobody hears of it here any more. */
 void carry_forget(struct client *client);
+
+/* What a lane has learned of its upstream, and back: nothing happens where this process's configuration says otherwise.
+ * carry_write_lane: false when there is nothing to say. */
+bool carry_write_lane(const struct lane *lane, struct buffer *record);
+void carry_read_lane(struct proxy *proxy, const void *record, size_t length);
+/* Settings that were written as name, zero, value, zero ...; NULL when they were not, and the reader is malformed. */
+struct settings *carry_settings(struct proxy *proxy, struct record_reader *reader,
+                                const struct record_field *field);
 
 /* Makes the client of what was written down; the descriptor is taken over.  NULL with a text in `why` when it cannot be had
  * here; then it stays what it was in the other process, and the descriptor is closed. */

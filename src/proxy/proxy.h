@@ -462,6 +462,9 @@ void auth_ask_proof(struct client *client);
 /* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
 void auth_ask_scram(struct client *client, const char *secret);
 void auth_succeeded(struct client *client);
+/* What logs in to the upstream as this user; NULL when nothing is known that could. */
+const char *auth_upstream_password(const struct proxy *proxy,
+                                   const struct config_database *database, const char *user);
 /* The lane that its database and user give it; the database is configured. */
 struct lane *auth_lane(struct client *client);
 void auth_forget_verifiers(struct proxy *proxy);

@@ -161,6 +161,9 @@ static void on_message(void *arg, const struct channel_message *message)
     case MESSAGE_CLIENT:
         take_client(takeover, message);
         return;
+    case MESSAGE_LANE:
+        carry_read_lane(proxy, message->bytes, message->length);
+        break;
     case MESSAGE_PLACES:
         if (words_read_places(proxy, message)) {
             if (!takeover->is_serving)

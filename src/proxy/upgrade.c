@@ -30,6 +30,7 @@
 
 #define CHANNEL_FD     3  /* in the new process */
 #define BACKLOG_PIECES 64 /* that wait in the channel: no more clients are sent meanwhile */
+#define STATUS_US      (CLOCK_S / 2) /* from a process's last word to its end */
 #define FREE_KEPT_US   (5 * CLOCK_S) /* longest that free connections are held for the new process */
 
 extern char **environ;
@@ -47,6 +48,7 @@ struct upgrade {
     int64_t began_us;
     int64_t answered_us; /* when the new process last said something, or had nothing to answer */
     int64_t handing_us;
+    int64_t ended_us; /* when the channel ended before the new process did; 0: not */
     int carried;
     int refused;
 };
@@ -212,6 +214,8 @@ static void on_end(void *arg)
         return;
     if (upgrade->proxy->state != PROXY_RUNNING)
         take_back_clients(upgrade); /* both stop */
+    else if (upgrade->stage == UPGRADE_STARTING)
+        upgrade->ended_us = upgrade->proxy->now_us; /* its status, in a moment, says why */
     else
         fail(upgrade, "the new process closed the channel");
 }
@@ -327,6 +331,17 @@ void upgrade_look(struct proxy *proxy)
         event_active(proxy->upgrade->look_event, 0, 0);
 }
 
+static void send_lanes(struct upgrade *upgrade)
+{
+    for (const struct lane *lane = upgrade->proxy->lanes; lane; lane = lane->hh.next) {
+        struct buffer record = {0};
+        if (carry_write_lane(lane, &record))
+            channel_send(upgrade->channel, MESSAGE_LANE, buffer_bytes(&record),
+                         buffer_length(&record), -1);
+        buffer_free(&record);
+    }
+}
+
 static void hand_over(struct upgrade *upgrade)
 {
     struct proxy *proxy = upgrade->proxy;
@@ -349,6 +364,7 @@ static void hand_over(struct upgrade *upgrade)
                          "terminating connection due to administrator command", NULL,
                          "An upgrade has begun: connect again to reach the new process.");
     }
+    send_lanes(upgrade);
     words_send_places(proxy, upgrade->channel, &upgrade->said_places);
     upgrade_look(proxy);
 }
@@ -522,7 +538,9 @@ void upgrade_tick(struct proxy *proxy)
     if (!upgrade || upgrade->stage == UPGRADE_LEAVING)
         return;
     if (upgrade->stage == UPGRADE_STARTING) {
-        if (proxy->now_us - upgrade->began_us > limit_us)
+        if (upgrade->ended_us && proxy->now_us - upgrade->ended_us > STATUS_US)
+            fail(upgrade, "the new process closed the channel");
+        else if (proxy->now_us - upgrade->began_us > limit_us)
             fail(upgrade, "the new process was not ready within upgrade_timeout");
         return;
     }

@@ -16,6 +16,7 @@ enum upgrade_message {
     MESSAGE_HELLO = 1, /* WORD_VERSION, WORD_PID */
     MESSAGE_SOCKET,    /* a listening socket: WORD_NAME, WORD_PATH */
     MESSAGE_OFFERED,   /* those were all */
+    MESSAGE_LANE,      /* carry_lane.c's record */
     MESSAGE_CLIENT,    /* carry.c's record; the descriptor is the client's */
     /* new to old */
     MESSAGE_READY,   /* WORD_VERSION, WORD_PID */

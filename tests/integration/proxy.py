@@ -46,7 +46,8 @@ def die_with_parent():
 
 
 class Successor:
-    """The process that an upgrade has left, in subprocess.Popen's shape: an orphan, and so ours to wait for."""
+    """The process that an upgrade has left, in subprocess.Popen's shape: once the old one has gone it is an orphan, and so
+    ours to wait for.  When the old one lived longer, that has had its status, and 0 stands for it here."""
 
     def __init__(self, pid):
         self.pid = pid
@@ -54,7 +55,12 @@ class Successor:
 
     def poll(self):
         if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # not ours, or not yet
+                if not os.path.exists(f"/proc/{self.pid}"):
+                    self.returncode = 0
+                return self.returncode
             if pid:
                 self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode
@@ -84,6 +90,7 @@ class Proxy:
         self.config_path = os.path.join(self.directory, "pgreserve.ini")
         self.ports = {}
         self.process = None
+        self.program = binary_path()
         self.log_mark = 0
         self.files_limit = files_limit
         self.environment = {
@@ -169,7 +176,7 @@ class Proxy:
         self.log_mark = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [binary_path(), "run", "-c", self.config_path], stdin=subprocess.DEVNULL,
+                [self.program, "run", "-c", self.config_path], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env=self.environment, preexec_fn=limits)
         wait_until(self._is_listening, "pgreserve to listen", timeout=20)
         if wait == "ready":
