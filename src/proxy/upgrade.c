@@ -209,13 +209,15 @@ void upgrade_reap(struct proxy *proxy)
 static void on_end(void *arg)
 {
     struct upgrade *upgrade = arg;
-    upgrade_reap(upgrade->proxy); /* its status says more */
-    if (upgrade->proxy->upgrade != upgrade)
+    struct proxy *proxy = upgrade->proxy;
+    proxy->now_us = clock_now_us();
+    upgrade_reap(proxy); /* its status says more */
+    if (proxy->upgrade != upgrade)
         return;
-    if (upgrade->proxy->state != PROXY_RUNNING)
+    if (proxy->state != PROXY_RUNNING)
         take_back_clients(upgrade); /* both stop */
     else if (upgrade->stage == UPGRADE_STARTING)
-        upgrade->ended_us = upgrade->proxy->now_us; /* its status, in a moment, says why */
+        upgrade->ended_us = proxy->now_us; /* its status, in a moment, says why */
     else
         fail(upgrade, "the new process closed the channel");
 }
@@ -257,12 +259,11 @@ static void look_at_clients(struct upgrade *upgrade)
         lane->staying = 0;
     for (struct client *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
-        if (carry_can_go(client)) {
-            if (channel_backlog(upgrade->channel) < BACKLOG_PIECES)
-                send_client(upgrade, client);
-        } else if (client->lane && !client->server && client->state != CLIENT_LEAVING &&
-                   client->state != CLIENT_CLOSING && !carry_goes(client)) {
-            client->lane->staying++;
+        if (carry_can_go(client) && channel_backlog(upgrade->channel) < BACKLOG_PIECES)
+            send_client(upgrade, client);
+        if (client->lane && !client->server && client->state != CLIENT_CLOSING &&
+            (client->state == CLIENT_LEAVING || !carry_goes(client))) {
+            client->lane->staying++; /* who is on the way may be refused */
             if (waits_in_vain(client))
                 client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
                              "terminating connection due to administrator command", NULL, NULL);

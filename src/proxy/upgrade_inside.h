@@ -11,6 +11,7 @@
 #define UPGRADE_VARIABLE "PGRESERVE_HANDOVER" /* the number of the channel's descriptor */
 #define LOST_PLACES_US   (10 * CLOCK_S) /* how long a dead process's connections are counted */
 
+/* Numbers and fields stay what they are: the other side may be an older or a newer version. */
 enum upgrade_message {
     /* old to new */
     MESSAGE_HELLO = 1, /* WORD_VERSION, WORD_PID */
@@ -19,13 +20,14 @@ enum upgrade_message {
     MESSAGE_LANE,      /* carry_lane.c's record */
     MESSAGE_CLIENT,    /* carry.c's record; the descriptor is the client's */
     /* new to old */
-    MESSAGE_READY,   /* WORD_VERSION, WORD_PID */
-    MESSAGE_TAKEN,   /* the first client that was not answered yet is here */
-    MESSAGE_REFUSED, /* it is not: WORD_REASON */
+    MESSAGE_READY = 32, /* WORD_VERSION, WORD_PID */
+    MESSAGE_TAKEN,      /* the first client that was not answered yet is here */
+    MESSAGE_REFUSED,    /* it is not: WORD_REASON */
     MESSAGE_STOPPING,
     /* both ways */
-    MESSAGE_PLACES, /* WORD_POOL for each pool; the first from the old one is its leave to serve */
-    MESSAGE_CANCEL  /* WORD_PID, WORD_SECRET */
+    MESSAGE_PLACES =
+        64,        /* WORD_POOL for each pool; the first from the old one is its leave to serve */
+    MESSAGE_CANCEL /* WORD_PID, WORD_SECRET */
 };
 
 enum upgrade_word {

@@ -288,7 +288,7 @@ def replaceable(start_proxy, request):
     ("#!/bin/sh\nkill -SEGV $$\n", "ended by signal 11"),
     ("#!/bin/sh\nexec sleep 60\n", "upgrade_timeout"),
     ("#!/bin/sh\nexec 3>&-\nexec sleep 60\n", "closed the channel"),
-    ("#!/usr/bin/python3\nimport socket, time\ns = socket.socket(fileno=3)\ns.send(b'\\x05\\0nonsense')\ntime.sleep(60)\n",
+    ("#!/usr/bin/python3\nimport socket, time\ns = socket.socket(fileno=3)\ns.send(b' \\0nonsense')\ntime.sleep(60)\n",
      "hands over in another way"),
     ("not a program", "Exec format error"),
 ])
