@@ -49,6 +49,7 @@ struct http_listener {
     struct evhttp *server;
     char *host; /* as configured: its own copy, for a reload replaces the config */
     bool is_loopback;
+    bool is_named; /* its sockets are those that systemd named "http" */
 };
 
 struct http {
@@ -277,6 +278,7 @@ static bool bind_named(struct http_listener *listener)
     listener->is_loopback = true;
     while ((item = inherit_by_name(&listener->http->proxy->inherited, "http")))
         is_bound |= bind_one(listener, item, NULL, 0);
+    listener->is_named = is_bound;
     return is_bound;
 }
 
@@ -337,22 +339,25 @@ static void listener_close(struct http_listener *listener)
 }
 
 struct visit {
-    void (*one)(void *arg, int fd);
+    void (*one)(void *arg, int fd, const char *name);
     void *arg;
+    const char *name;
 };
 
 static void visit_bound(struct evhttp_bound_socket *bound, void *arg)
 {
     const struct visit *visit = arg;
-    visit->one(visit->arg, evhttp_bound_socket_get_fd(bound));
+    visit->one(visit->arg, evhttp_bound_socket_get_fd(bound), visit->name);
 }
 
-static void visit_sockets(struct proxy *proxy, void (*one)(void *arg, int fd), void *arg)
+static void visit_sockets(struct proxy *proxy, void (*one)(void *arg, int fd, const char *name),
+                          void *arg)
 {
     const struct http *http = proxy->http;
-    struct visit visit = {one, arg};
-    for (size_t i = 0; http && i < http->count; i++)
+    for (size_t i = 0; http && i < http->count; i++) {
+        struct visit visit = {one, arg, http->listeners[i].is_named ? "http" : NULL};
         evhttp_foreach_bound_socket(http->listeners[i].server, visit_bound, &visit);
+    }
 }
 
 static void hold_bound(struct evhttp_bound_socket *bound, void *arg)

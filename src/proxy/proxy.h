@@ -356,8 +356,9 @@ struct proxy {
     void *http;
     /* The HTTP listener stops accepting, or goes on. */
     void (*hold_http)(struct proxy *proxy, bool is_held);
-    /* Calls back with each of its sockets. */
-    void (*visit_http)(struct proxy *proxy, void (*visit)(void *arg, int fd), void *arg);
+    /* Calls back with each of its sockets, and the name that systemd gave it. */
+    void (*visit_http)(struct proxy *proxy, void (*visit)(void *arg, int fd, const char *name),
+                       void *arg);
     bool was_reloaded;
     uint8_t client_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
     uint8_t server_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];

@@ -467,9 +467,9 @@ static void offer_socket(struct upgrade *upgrade, int fd, const char *name, cons
     buffer_free(&record);
 }
 
-static void offer_http(void *arg, int fd)
+static void offer_http(void *arg, int fd, const char *name)
 {
-    offer_socket(arg, fd, NULL, NULL);
+    offer_socket(arg, fd, name, NULL);
 }
 
 static void offer_sockets(struct upgrade *upgrade)
