@@ -3,10 +3,12 @@
 A user would lose: every client's session at each new version, or the cap while two processes run.
 """
 
+import asyncio
 import os
 import shutil
 import signal
 
+import asyncpg
 import psycopg
 import pytest
 
@@ -48,21 +50,46 @@ def test_ten_upgrades_under_load_lose_nothing(start_proxy, postgres):
     proxy.wait_warm()
     idle = psycopg.connect(proxy.url(), autocommit=True, prepare_threshold=0)
     idle.execute("SET work_mem = '5MB'")
+    loop = asyncio.new_event_loop()
+    other = loop.run_until_complete(asyncpg.connect(proxy.url()))
+    loop.run_until_complete(other.execute("SET search_path = pg_catalog"))
+    statement = loop.run_until_complete(other.prepare("SELECT $1::int + 1, current_schema()"))
+    loop.run_until_complete(statement.fetchrow(0))  # its prepare() sends no Sync, and is not over before this
     with Sampler(postgres) as sampler:
         loads = [pgbench(proxy, mode, 10) for mode in ("simple", "prepared")]
         pids = {proxy.process.pid}
-        wait_until(lambda: proxy.pool()["clients"] == 21, "the load")
+        wait_until(lambda: proxy.pool()["clients"] == 22, "the load")
         for turn in range(10):
             proxy.upgrade()
             pids.add(proxy.process.pid)
             wait_until(lambda: served(proxy) > 200, "the new process to serve")
             assert idle.execute("SELECT name FROM things WHERE id = %s", [1 + turn % 3]).fetchone()
             assert idle.execute("SHOW work_mem").fetchone() == ("5MB",)
+            assert tuple(loop.run_until_complete(statement.fetchrow(turn))) == (turn + 1, "pg_catalog")
         for load in loads:
             end_load(load)
     assert len(pids) == 11
     assert sampler.seen["all"] <= 8 and sampler.seen["samples"] > 50, sampler.seen
     idle.close()
+    loop.run_until_complete(other.close())
+    loop.close()
+
+
+def test_many_idle_clients_and_one_with_much_to_carry(proxy):
+    clients = [proxy.wire() for _ in range(200)]
+    for number, client in enumerate(clients):
+        client.query(f"SET my.number = '{number}'")
+    heavy = clients[77]
+    for number in range(100):
+        heavy.ask(wire.parse(f"statement {number}", f"SELECT {number} /* {'x' * 20000} */"))
+    proxy.upgrade()
+    assert "refused=0" in proxy.log() and "carried_over=200" in proxy.log()
+    for number, client in enumerate(clients):
+        assert client.query("SHOW my.number").value == str(number)
+    for number in range(100):
+        assert heavy.ask(wire.bind("", f"statement {number}"), wire.execute()).value == str(number)
+    for client in clients:
+        client.close()
 
 
 def test_who_waits_for_a_connection_waits_on_and_gets_one(start_proxy, postgres):
