@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 

@@ -20,6 +20,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/carry.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "proxy/listener.h"
 #include "proto/sqlstate.h"
 
 struct gate {

@@ -23,6 +23,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/listener.h"
 #include "proxy/proxy.h"
 
 #define LISTEN_BACKLOG   1024

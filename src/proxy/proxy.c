@@ -5,6 +5,7 @@
  * overflow) and time that does not (recycle, pings, timeouts) are both looked at by one tick of 100 ms, which
  * becomes 20 ms while somebody waits.  It does not look at everybody: idle clients take turns.
  */
+#include "proxy/listener.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 

@@ -402,18 +402,6 @@ struct pool_settings reload_settings(const struct config_pool *config);
 /* Sets which lane of the pool is kept filled. */
 void reload_choose_primary(struct proxy_pool *pool);
 
-/* ---- listener.c ---- */
-
-bool listener_open_all(struct proxy *proxy);
-/* Stops accepting and closes every listening socket. */
-void listener_close_all(struct proxy *proxy);
-/* The same for the pools' alone: the console stays open. */
-void listener_close_pools(struct proxy *proxy);
-/* While it is held nobody is accepted, by HTTP neither; the sockets stay open. */
-void listener_hold_all(struct proxy *proxy, bool is_held);
-/* The sockets' files are another process's now: closing does not remove them. */
-void listener_leave_files(struct proxy *proxy);
-
 /* ---- client.c: a client's life ---- */
 
 void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address);
@@ -588,17 +576,5 @@ void settle_pin(struct client *client, uint32_t pins);
 void settle_set_pins(struct client *client, uint32_t pins);
 /* Looks at a linked, idle client's pins: may one of them have gone? */
 void settle_sweep(struct client *client);
-
-/* ---- cancel.c ---- */
-
-/* The same, asked for on another process's behalf: whether there is such a client here. */
-bool cancel_find(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
-/* A client asks to cancel what runs under this key, through any listener (protocol 55.2.8). */
-void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
-/* Cancels what the backend runs; it goes to nobody else until that has returned. */
-void cancel_server(struct server *server);
-/* A key that no other client has. */
-void cancel_key_new(struct client *client);
-void cancel_key_forget(struct client *client);
 
 #endif

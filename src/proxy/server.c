@@ -19,6 +19,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/prepare.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 #include "proxy/upstream.h"

@@ -16,6 +16,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/control.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 
 static void negotiate_version(struct client *client)

@@ -15,6 +15,7 @@
 #include "proto/record.h"
 #include "proxy/carry.h"
 #include "proxy/upgrade.h"
+#include "proxy/listener.h"
 #include "proxy/upgrade_inside.h"
 
 #define HELLO_US (10 * CLOCK_S)

@@ -41,6 +41,11 @@ enum upgrade_word {
     WORD_SECRET
 };
 
+/* ---- upgrade_program.c ---- */
+
+/* Starts the program that we were started as, with the channel's end; 0 with an errno in `error` when it cannot be. */
+pid_t upgrade_spawn(const struct proxy *proxy, int channel_fd, int *error);
+
 /* ---- upgrade_words.c ---- */
 
 /* HELLO or READY. */

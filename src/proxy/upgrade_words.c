@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "proto/record.h"
 #include "proxy/upgrade.h"
+#include "proxy/cancel.h"
 #include "proxy/upgrade_inside.h"
 
 void words_send_greeting(struct channel *channel, enum upgrade_message type)

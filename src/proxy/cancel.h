@@ -1,0 +1,19 @@
+/*
+ * cancel.h - cancel requests, and the keys that they name clients by.
+ */
+#ifndef PROXY_CANCEL_H
+#define PROXY_CANCEL_H
+
+#include "proxy/proxy.h"
+
+/* The same, asked for on another process's behalf: whether there is such a client here. */
+bool cancel_find(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
+/* A client asks to cancel what runs under this key, through any listener (protocol 55.2.8). */
+void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
+/* Cancels what the backend runs; it goes to nobody else until that has returned. */
+void cancel_server(struct server *server);
+/* A key that no other client has. */
+void cancel_key_new(struct client *client);
+void cancel_key_forget(struct client *client);
+
+#endif
