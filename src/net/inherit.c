@@ -5,8 +5,7 @@
  */
 #include "net/inherit.h"
 
-#include <arpa/inet.h>
-#include <fcntl.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -149,19 +148,14 @@ void inherit_describe(int fd, char *out, size_t out_bytes)
 {
     struct sockaddr_storage own = {0};
     socklen_t length = sizeof(own);
-    char host[INET6_ADDRSTRLEN] = "?";
+    char host[INET6_ADDRSTRLEN];
+    char port[8];
     snprintf(out, out_bytes, "?");
     if (getsockname(fd, (struct sockaddr *)&own, &length) < 0)
         return;
-    if (own.ss_family == AF_UNIX) {
+    if (own.ss_family == AF_UNIX)
         snprintf(out, out_bytes, "%s", ((const struct sockaddr_un *)&own)->sun_path);
-    } else if (own.ss_family == AF_INET6) {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&own;
-        inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof(host));
-        snprintf(out, out_bytes, "[%s]:%u", host, ntohs(in6->sin6_port));
-    } else {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&own;
-        inet_ntop(AF_INET, &in->sin_addr, host, sizeof(host));
-        snprintf(out, out_bytes, "%s:%u", host, ntohs(in->sin_port));
-    }
+    else if (getnameinfo((const struct sockaddr *)&own, length, host, sizeof(host), port,
+                         sizeof(port), NI_NUMERICHOST | NI_NUMERICSERV) == 0)
+        snprintf(out, out_bytes, own.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
 }

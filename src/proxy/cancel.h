@@ -6,10 +6,11 @@
 
 #include "proxy/proxy.h"
 
-/* The same, asked for on another process's behalf: whether there is such a client here. */
-bool cancel_find(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
-/* A client asks to cancel what runs under this key, through any listener (protocol 55.2.8). */
+/* A client asks to cancel what runs under this key, through any listener (protocol 55.2.8).  When nobody here has the key,
+ * the other process of an upgrade is asked. */
 void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
+/* The same in this process alone: whether somebody here has the key. */
+bool cancel_find(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
 /* Cancels what the backend runs; it goes to nobody else until that has returned. */
 void cancel_server(struct server *server);
 /* A key that no other client has. */

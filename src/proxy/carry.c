@@ -396,7 +396,7 @@ static bool take_field(struct client *client, struct record_reader *reader,
     case FIELD_HELD:
         buffer_free(&client->held);
         buffer_append(&client->held, field->bytes, field->length);
-        reader->is_malformed |= field->length > 2 * PROXY_HELD_MAX;
+        reader->is_malformed |= field->length > (size_t)2 * PROXY_HELD_MAX;
         return true;
     case FIELD_MESSAGE_LEFT:
         client->message_left = (uint32_t)record_number_within(reader, field, 0, INT32_MAX);
