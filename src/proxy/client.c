@@ -33,7 +33,7 @@ void client_set_state(struct client *client, enum client_state state)
 {
     client->state = state;
     client->since_us = client->proxy->now_us;
-    if (client->proxy->upgrade)
+    if (carry_is_due(client)) /* not for those who stay, of whom there may be thousands */
         upgrade_look(client->proxy);
 }
 
