@@ -100,7 +100,7 @@ bool carry_can_go(const struct client *client)
 
 void carry_freeze(struct client *client)
 {
-    client->left_state = client->state;
+    client->left_state = (uint8_t)client->state;
     if (client->waiter.lane)
         pool_wait_end(&client->waiter);
     event_del(&client->stream.read_event);
