@@ -137,6 +137,7 @@ def test_error_before_its_sync_is_skipped_to_in_the_new_process(start_proxy):
     assert client.answer().kinds == "Z"
     holder.rollback()
     assert old.wait(20) == 0
+    proxy.wait_pool(available=1)
     assert client.query("SELECT 'goes on'").value == "goes on"
     client.close()
     holder.close()
