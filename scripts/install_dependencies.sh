@@ -45,6 +45,7 @@ test openssl                   certificates for the tests
 test check-postgres            a monitor that reads the console
 test prometheus-pgbouncer-exporter  a monitor that reads the console
 test pgbouncer                 an upstream that is itself a pooler
+test systemd                  checks the units, and rates their sandbox
 test mandoc                    checks the manual pages
 test valgrind                  counts the instructions of a transaction
 test prometheus                scrapes /metrics and fires the alert rules; promtool checks both

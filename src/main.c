@@ -7,18 +7,21 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
 #include "admin/console.h"
 #include "admin/http.h"
 #include "base/log.h"
+#include "base/privileges.h"
 #include "cli/check.h"
 #include "cli/hash_password.h"
 #include "cli/status.h"
 #include "config/config.h"
 #include "config/options.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 
 #define EXIT_BAD_CONFIGURATION 2
 
@@ -62,7 +65,46 @@ static void raise_descriptor_limit(void)
     }
 }
 
-static int run_command(const char *file)
+/* Sockets from systemd, or from the process that we replace. */
+static bool inherit_sockets(struct proxy *proxy)
+{
+    char why[256];
+    if (!inherit_from_systemd(&proxy->inherited, why, sizeof(why))) {
+        log_event(LOG_LEVEL_ERROR, "cannot listen", LOG_FIELD_KIND("reason", why));
+        return false;
+    }
+    return takeover_begin(proxy);
+}
+
+/* From here on the process has the rights that it needs, and no more. */
+static bool give_up_root(const struct config *config)
+{
+    char why[256];
+    if (geteuid() != 0)
+        return true;
+    if (!config->user) {
+        log_event(LOG_LEVEL_WARNING, "running as root, with every right that nobody needs here",
+                  LOG_FIELD_TEXT("hint", "set user in [pgreserve], or start it as another user"));
+        return true;
+    }
+    if (become_user(config->user, why, sizeof(why)))
+        return true;
+    log_event(LOG_LEVEL_ERROR, "cannot become the configured user",
+              LOG_FIELD_TEXT("user", config->user), LOG_FIELD_KIND("reason", why));
+    return false;
+}
+
+static bool start(struct proxy *proxy)
+{
+    bool is_ready = inherit_sockets(proxy);
+    notify_open(&proxy->notify, proxy->takeover != NULL);
+    is_ready = is_ready && proxy_start(proxy) && http_start(proxy) && give_up_root(proxy->config);
+    if (is_ready)
+        takeover_ready(proxy);
+    return is_ready;
+}
+
+static int run_command(const char *file, char **arguments)
 {
     struct config *config = load(file);
     if (!config)
@@ -76,8 +118,9 @@ static int run_command(const char *file)
     struct event_base *base = new_base();
     struct proxy *proxy = proxy_new(config, base);
     console_install(proxy);
+    upgrade_remember(proxy, arguments);
     int status = 1;
-    if (proxy_start(proxy) && http_start(proxy)) {
+    if (start(proxy)) {
         event_base_dispatch(base);
         status = proxy->exit_status;
     } else if (proxy->exit_status != 0) {
@@ -137,7 +180,7 @@ int main(int argc, char **argv)
         }
     }
     if (strcmp(command, "run") == 0)
-        return run_command(file);
+        return run_command(file, argv);
     if (strcmp(command, "check") == 0)
         return check_command(file, configuration_only);
     if (strcmp(command, "hash-password") == 0)

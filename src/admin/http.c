@@ -49,6 +49,7 @@ struct http_listener {
     struct evhttp *server;
     char *host; /* as configured: its own copy, for a reload replaces the config */
     bool is_loopback;
+    bool is_named; /* its sockets are those that systemd named "http" */
 };
 
 struct http {
@@ -182,7 +183,8 @@ static struct answer choose_answer(const struct http_listener *listener,
     return find_document(listener, request);
 }
 
-static void send_answer(struct evhttp_request *request, const struct answer *answer)
+/* In an upgrade whoever asks again is to reach the new process. */
+static void send_answer(struct evhttp_request *request, const struct answer *answer, bool is_last)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
     struct evbuffer *body = evbuffer_new();
@@ -197,6 +199,8 @@ static void send_answer(struct evhttp_request *request, const struct answer *ans
     evhttp_add_header(headers, "Cross-Origin-Resource-Policy", "same-origin");
     evhttp_add_header(headers, "Content-Security-Policy",
                       answer->policy ? answer->policy : POLICY_NONE);
+    if (is_last)
+        evhttp_add_header(headers, "Connection", "close");
     if (answer->code == 405)
         evhttp_add_header(headers, "Allow", "GET, HEAD");
     if (evhttp_request_get_command(request) != EVHTTP_REQ_HEAD)
@@ -211,7 +215,7 @@ static void on_request(struct evhttp_request *request, void *arg)
     const struct http_listener *listener = arg;
     listener->http->proxy->now_us = clock_now_us();
     struct answer answer = choose_answer(listener, request);
-    send_answer(request, &answer);
+    send_answer(request, &answer, listener->http->proxy->is_accepting_held);
     free(answer.made);
 }
 
@@ -250,15 +254,32 @@ static void on_accept_error(struct evconnlistener *acceptor, void *arg)
                     &moment);
 }
 
-static bool bind_one(struct http_listener *listener, const char *host, uint16_t port)
+static bool bind_one(struct http_listener *listener, struct inherited *item, const char *host,
+                     uint16_t port)
 {
     struct evhttp_bound_socket *bound =
-        evhttp_bind_socket_with_handle(listener->server, host, port);
+        item ? evhttp_accept_socket_with_handle(listener->server, inherit_take(item))
+             : evhttp_bind_socket_with_handle(listener->server, host, port);
     if (!bound)
         return false;
+    struct evconnlistener *acceptor = evhttp_bound_socket_get_listener(bound);
     listener->is_loopback &= is_loopback(evhttp_bound_socket_get_fd(bound));
-    evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(bound), on_accept_error);
+    evconnlistener_set_error_cb(acceptor, on_accept_error);
+    if (listener->http->proxy->is_accepting_held)
+        evconnlistener_disable(acceptor);
     return true;
+}
+
+/* What systemd named "http" is where the first address listens, whatever it says; false when there is none. */
+static bool bind_named(struct http_listener *listener)
+{
+    struct inherited *item;
+    bool is_bound = false;
+    listener->is_loopback = true;
+    while ((item = inherit_by_name(&listener->http->proxy->inherited, "http")))
+        is_bound |= bind_one(listener, item, NULL, 0);
+    listener->is_named = is_bound;
+    return is_bound;
 }
 
 /* Every address that a name has: localhost is often ::1 and 127.0.0.1. */
@@ -266,15 +287,20 @@ static bool bind_all(struct http_listener *listener, const char *host, uint16_t 
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
+    struct inheritance *inherited = &listener->http->proxy->inherited;
     char numeric[INET6_ADDRSTRLEN];
+    char service[8];
     bool is_bound = false;
     listener->is_loopback = true;
-    if (getaddrinfo(host, NULL, &hints, &found) != 0)
+    snprintf(service, sizeof(service), "%u", port);
+    if (getaddrinfo(host, service, &hints, &found) != 0)
         return false;
     for (const struct addrinfo *each = found; each; each = each->ai_next) {
         if (getnameinfo(each->ai_addr, each->ai_addrlen, numeric, sizeof(numeric), NULL, 0,
                         NI_NUMERICHOST) == 0)
-            is_bound |= bind_one(listener, numeric, port);
+            is_bound |=
+                bind_one(listener, inherit_by_address(inherited, each->ai_addr, each->ai_addrlen),
+                         numeric, port);
     }
     freeaddrinfo(found);
     return is_bound;
@@ -295,7 +321,7 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
     evhttp_set_timeout(server, REQUEST_SECONDS);
     evhttp_set_gencb(server, on_request, listener);
     snprintf(address, sizeof(address), "%s:%u", at->is_unix ? at->path : at->host, at->port);
-    if (at->is_unix || !bind_all(listener, host, at->port)) {
+    if (at->is_unix || (!bind_named(listener) && !bind_all(listener, host, at->port))) {
         log_event(LOG_LEVEL_ERROR, "cannot listen", LOG_FIELD_KIND("address", address),
                   LOG_FIELD_TEXT("pool", "admin"), LOG_FIELD_TEXT("protocol", "http"));
         return false;
@@ -312,6 +338,44 @@ static void listener_close(struct http_listener *listener)
     free(listener->host);
 }
 
+struct visit {
+    void (*one)(void *arg, int fd, const char *name);
+    void *arg;
+    const char *name;
+};
+
+static void visit_bound(struct evhttp_bound_socket *bound, void *arg)
+{
+    const struct visit *visit = arg;
+    visit->one(visit->arg, evhttp_bound_socket_get_fd(bound), visit->name);
+}
+
+static void visit_sockets(struct proxy *proxy, void (*one)(void *arg, int fd, const char *name),
+                          void *arg)
+{
+    const struct http *http = proxy->http;
+    for (size_t i = 0; http && i < http->count; i++) {
+        struct visit visit = {one, arg, http->listeners[i].is_named ? "http" : NULL};
+        evhttp_foreach_bound_socket(http->listeners[i].server, visit_bound, &visit);
+    }
+}
+
+static void hold_bound(struct evhttp_bound_socket *bound, void *arg)
+{
+    const bool *is_held = arg;
+    if (*is_held)
+        evconnlistener_disable(evhttp_bound_socket_get_listener(bound));
+    else
+        evconnlistener_enable(evhttp_bound_socket_get_listener(bound));
+}
+
+static void hold_accepting(struct proxy *proxy, bool is_held)
+{
+    const struct http *http = proxy->http;
+    for (size_t i = 0; http && i < http->count; i++)
+        evhttp_foreach_bound_socket(http->listeners[i].server, hold_bound, &is_held);
+}
+
 bool http_start(struct proxy *proxy)
 {
     const struct config_address_list *list = &proxy->config->admin_http;
@@ -319,6 +383,8 @@ bool http_start(struct proxy *proxy)
         return true;
     struct http *http = memory_alloc(sizeof(*http));
     proxy->http = http;
+    proxy->visit_http = visit_sockets;
+    proxy->hold_http = hold_accepting;
     http->proxy = proxy;
     http->history = history_new(proxy);
     http->page_policy = page_policy();

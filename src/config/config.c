@@ -500,6 +500,8 @@ void config_keep_unchangeable(struct config *next, const struct config *current,
         const struct option *option = &options[i];
         if (option->is_changeable)
             continue;
+        if (option->section == OPTION_PGRESERVE)
+            keep_one(next, current, "pgreserve", option, next, reporter, arg);
         if (option->section == OPTION_ADMIN)
             keep_one(next, current, "admin", option, next, reporter, arg);
         for (size_t j = 0; option->section == OPTION_POOL && j < next->pool_count; j++) {

@@ -125,6 +125,8 @@ struct config {
     int log_format; /* enum log_format_option */
     bool log_pool_events;
     int64_t shutdown_timeout_us;
+    int64_t upgrade_timeout_us;
+    char *user; /* to run as when started as root; NULL: nobody else */
 
     struct config_database *databases; /* in the file's order */
     size_t database_count;

@@ -243,6 +243,20 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
     stream->callback(stream, stream->arg);
 }
 
+void stream_pause(struct stream *stream)
+{
+    event_del(&stream->read_event);
+    disarm_write(stream);
+}
+
+void stream_resume(struct stream *stream)
+{
+    event_add(&stream->read_event, NULL);
+    if (stream_backlog(stream) > 0)
+        arm_write(stream);
+    stream->may_read = true;
+}
+
 void stream_shutdown(struct stream *stream)
 {
     if (stream->fd >= 0)

@@ -67,6 +67,9 @@ static inline size_t stream_backlog(const struct stream *stream)
 /* Begins the server's side of a TLS handshake on a plain stream; the callback comes when it is done (is_shaking_hands
  * false) or has failed (is_broken). */
 void stream_start_tls(struct stream *stream, SSL *ssl);
+/* No callback comes until stream_resume(), which then has whatever came meanwhile looked at. */
+void stream_pause(struct stream *stream);
+void stream_resume(struct stream *stream);
 /* Says to the peer that nothing more will come: it sees EOF. */
 void stream_shutdown(struct stream *stream);
 /* Takes the events away; with `close_fd` closes the descriptor too. */

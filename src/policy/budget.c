@@ -10,6 +10,9 @@
  * From that follows: open(all) never exceeds total, and a pool with fewer open than reserved may always take
  * one (tests/property/property_budget.c walks both at random).  A reload may lower the numbers under what is
  * open; then nothing may be taken until enough has been given back.
+ *
+ * In an upgrade `open` means both processes' connections.  One of the two opens nothing more, so that what the other knows of
+ * it can only be too much, never too little.
  */
 #include "policy/budget.h"
 
@@ -23,9 +26,9 @@ void budget_configure(struct budget *budget, size_t pool, int limit, int reserve
 
 int budget_open(const struct budget *budget)
 {
-    int open = 0;
+    int open = budget->elsewhere;
     for (size_t i = 0; i < budget->pool_count; i++)
-        open += budget->pools[i].open;
+        open += budget_used(&budget->pools[i]);
     return open;
 }
 
@@ -33,7 +36,7 @@ int budget_owed_to_others(const struct budget *budget, size_t pool)
 {
     int owed = 0;
     for (size_t i = 0; i < budget->pool_count; i++) {
-        int unused = budget->pools[i].reserved - budget->pools[i].open;
+        int unused = budget->pools[i].reserved - budget_used(&budget->pools[i]);
         if (i != pool && unused > 0)
             owed += unused;
     }
@@ -43,13 +46,15 @@ int budget_owed_to_others(const struct budget *budget, size_t pool)
 bool budget_has_too_many(const struct budget *budget, size_t pool)
 {
     const struct budget_pool *own = &budget->pools[pool];
-    int kept = own->open - own->closing;
+    int kept = budget_used(own) - own->closing;
+    if (own->open <= own->closing)
+        return false; /* nothing of it is here to close */
     if (kept > own->limit)
         return true;
-    int needed = kept;
+    int needed = kept + budget->elsewhere;
     for (size_t i = 0; i < budget->pool_count; i++) {
         const struct budget_pool *other = &budget->pools[i];
-        int others = other->open - other->closing;
+        int others = budget_used(other) - other->closing;
         if (i != pool)
             needed += others > other->reserved ? others : other->reserved;
     }
@@ -58,7 +63,7 @@ bool budget_has_too_many(const struct budget *budget, size_t pool)
 
 bool budget_may_take(const struct budget *budget, size_t pool)
 {
-    if (budget->pools[pool].open >= budget->pools[pool].limit)
+    if (budget_used(&budget->pools[pool]) >= budget->pools[pool].limit)
         return false;
     return budget_open(budget) + budget_owed_to_others(budget, pool) < budget->total;
 }

@@ -2,7 +2,8 @@
  * budget.h - the cap: who may open an upstream connection (contract 1.1, 1.2, 4).
  *
  * Pure arithmetic over counts.  A connection is taken before it is attempted and given back when the server
- * has let go of it, never earlier.
+ * has let go of it, never earlier.  While an upgrade hands over from one process to the next, each counts what the other
+ * has open as well (`elsewhere`), so that the cap holds over both.
  */
 #ifndef POLICY_BUDGET_H
 #define POLICY_BUDGET_H
@@ -13,21 +14,28 @@
 #define BUDGET_POOLS_MAX 64
 
 struct budget_pool {
-    int open;     /* attempted, alive or not yet let go of */
-    int closing;  /* of these, told to go: still counted, but soon free */
-    int limit;    /* size + max_overflow */
-    int reserved; /* of the total, nobody else's */
+    int open;      /* attempted, alive or not yet let go of */
+    int closing;   /* of these, told to go: still counted, but soon free */
+    int elsewhere; /* the same pool's in the other process of an upgrade */
+    int limit;     /* size + max_overflow */
+    int reserved;  /* of the total, nobody else's */
 };
 
 struct budget {
     int total;
+    int elsewhere; /* the other process's in pools that this one does not have */
     size_t pool_count;
     struct budget_pool pools[BUDGET_POOLS_MAX];
 };
 
 /* Sets the numbers of a pool; what is open stays.  `pool` below BUDGET_POOLS_MAX. */
 void budget_configure(struct budget *budget, size_t pool, int limit, int reserved);
-/* All connections that the upstream may still count. */
+/* What the pool holds of the cap, in both processes. */
+static inline int budget_used(const struct budget_pool *pool)
+{
+    return pool->open + pool->elsewhere;
+}
+/* All connections that the upstream may still count, the other process's included. */
 int budget_open(const struct budget *budget);
 /* What of the cap must stay free for pools other than this one. */
 int budget_owed_to_others(const struct budget *budget, size_t pool);

@@ -178,9 +178,10 @@ void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us);
 int pool_lane_living(const struct pool_lane *lane);
 /* True when waiters of the lane can only be failed: nothing lives and nothing is on its way. */
 bool pool_lane_is_dead(const struct pool_lane *lane);
+/* What it holds of the cap, what another process has open of it in an upgrade included. */
 static inline int pool_open(const struct pool *pool)
 {
-    return pool->budget->pools[pool->budget_index].open;
+    return budget_used(&pool->budget->pools[pool->budget_index]);
 }
 
 #endif

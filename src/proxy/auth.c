@@ -17,6 +17,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 
 #define AUTH_OK            0
@@ -101,7 +102,6 @@ static void enter_console(struct client *client)
 
 void auth_succeeded(struct client *client)
 {
-    struct proxy *proxy = client->proxy;
     free(client->scram);
     client->scram = NULL;
     if (client->pool && !session_may_use_pool(client))
@@ -111,24 +111,31 @@ void auth_succeeded(struct client *client)
         enter_console(client);
         return;
     }
-    const struct config_database *database = config_find_database(proxy->config, client->database);
-    const char *user = database->user ? database->user : client->user;
+    client->lane = auth_lane(client);
+    settle_begin(client);
+    stats_client_login(client);
+    client_set_state(client, CLIENT_LOGIN);
+    open_begin(client);
+}
+
+const char *auth_upstream_password(const struct proxy *proxy,
+                                   const struct config_database *database, const char *user)
+{
     const char *password = database->password;
     if (!password && proxy->users) {
         password = users_find(proxy->users, user);
         if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
             password = NULL; /* proves who the client is, but cannot log in with it */
     }
-    client->lane = session_lane(client, database, user, password);
-    settle_begin(client);
-    stats_client_login(client);
-    client_set_state(client, CLIENT_LOGIN);
-    if (client->lane->parameters && !open_needs_backend(client))
-        open_settled(client, NULL, NULL);
-    else if (client_acquire(client))
-        open_granted(client, client->server);
-    else
-        stream_flush(&client->stream); /* it waits, and knows for what */
+    return password;
+}
+
+struct lane *auth_lane(struct client *client)
+{
+    const struct proxy *proxy = client->proxy;
+    const struct config_database *database = config_find_database(proxy->config, client->database);
+    const char *user = database->user ? database->user : client->user;
+    return session_lane(client, database, user, auth_upstream_password(proxy, database, user));
 }
 
 /* ---- proof ---- */

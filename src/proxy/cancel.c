@@ -16,7 +16,9 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 
 struct cancel_job {
     struct server *server;
@@ -79,12 +81,12 @@ struct client *cancel_key_find(struct proxy *proxy, uint32_t pid)
     return NULL;
 }
 
-void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
+bool cancel_find(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
 {
     struct client *client = cancel_key_find(proxy, pid);
-    if (!client || client->key_bytes != secret_bytes ||
+    if (!client || client->state == CLIENT_LEAVING || client->key_bytes != secret_bytes ||
         CRYPTO_memcmp(client->key_secret, secret, secret_bytes) != 0)
-        return;
+        return false;
     if (client->pool)
         stats_count(client->pool->stats.total, POOL_STAT_CANCEL_REQUESTS);
     if (client->state == CLIENT_WAITING)
@@ -95,6 +97,13 @@ void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, si
     else if (client->state == CLIENT_LINKED && client->server &&
              !outstanding_is_empty(&client->server->outstanding))
         cancel_server(client->server);
+    return true;
+}
+
+void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes)
+{
+    if (!cancel_find(proxy, pid, secret, secret_bytes))
+        upgrade_forward_cancel(proxy, pid, secret, secret_bytes);
 }
 
 static void random_bytes(void *out, size_t length)
@@ -109,6 +118,11 @@ static void random_bytes(void *out, size_t length)
     }
 }
 
+void cancel_key_remember(struct client *client)
+{
+    LIST_INSERT_HEAD(list_of_key(client->proxy, client->key_pid), client, key_link);
+}
+
 void cancel_key_new(struct client *client)
 {
     uint8_t bytes[sizeof(client->key_pid) + CANCEL_KEY_MAX]; /* for both at one go */
@@ -118,7 +132,7 @@ void cancel_key_new(struct client *client)
         client->key_pid = read_u32(bytes) & 0x7fffffff; /* drivers keep it in a signed integer */
     } while (client->key_pid == 0 || cancel_key_find(client->proxy, client->key_pid));
     memcpy(client->key_secret, bytes + sizeof(client->key_pid), client->key_bytes);
-    LIST_INSERT_HEAD(list_of_key(client->proxy, client->key_pid), client, key_link);
+    cancel_key_remember(client);
 }
 
 void cancel_key_forget(struct client *client)

@@ -18,8 +18,11 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/carry.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 
 #define BACKLOG_MAX     65536u
 #define CONSOLE_MESSAGE 65536u
@@ -30,16 +33,18 @@ void client_set_state(struct client *client, enum client_state state)
 {
     client->state = state;
     client->since_us = client->proxy->now_us;
+    if (carry_is_due(client)) /* not for those who stay, of whom there may be thousands */
+        upgrade_look(client->proxy);
 }
 
-void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address)
+struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, bool is_unix,
+                          const struct sockaddr_storage *address)
 {
-    struct proxy *proxy = listener->proxy;
     struct client *client = memory_alloc(sizeof(*client));
     int on = 1;
     client->proxy = proxy;
-    client->pool = listener->pool;
-    client->is_unix = listener->is_unix;
+    client->pool = pool;
+    client->is_unix = is_unix;
     if (address->ss_family == AF_INET6 || address->ss_family == AF_INET)
         memcpy(&client->address, address, sizeof(client->address)); /* of a unix socket: none */
     client->application_name = memory_strdup("");
@@ -54,11 +59,17 @@ void client_accepted(struct listener *listener, int fd, const struct sockaddr_st
         close(fd);
         free(client->application_name);
         free(client);
-        return;
+        return NULL;
     }
     TAILQ_INSERT_TAIL(&proxy->clients, client, link);
     proxy->client_count++;
     client_set_state(client, CLIENT_STARTUP);
+    return client;
+}
+
+void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address)
+{
+    client_new(listener->proxy, listener->pool, fd, listener->is_unix, address);
 }
 
 /* Its names stay until the last one that holds its address lets go. */
@@ -70,7 +81,7 @@ static void bury_client(void *object)
     free(client);
 }
 
-static void client_gone(struct client *client)
+void client_gone(struct client *client)
 {
     struct proxy *proxy = client->proxy;
     if (client->user)
@@ -143,6 +154,10 @@ void client_close(struct client *client)
 {
     if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
         return;
+    if (client->state == CLIENT_LEAVING) { /* the connection may be another process's by now */
+        carry_forget(client);
+        return;
+    }
     leave_backend(client);
     stats_client_closed(client);
     client_set_state(client, CLIENT_CLOSING);
@@ -180,7 +195,8 @@ static bool is_let_in(const struct client *client)
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint)
 {
-    if (client->state == CLIENT_CLOSING || client->state == CLIENT_GONE)
+    if (client->state == CLIENT_CLOSING || client->state == CLIENT_LEAVING ||
+        client->state == CLIENT_GONE)
         return;
     log_client(LOG_LEVEL_INFO, client, is_let_in(client) ? "client ended" : "login refused",
                LOG_FIELD_KIND("sqlstate", sqlstate), LOG_FIELD_TEXT("reason", message));
@@ -425,6 +441,7 @@ static size_t take_input(struct client *client, const uint8_t *bytes, size_t len
         return console_input(client, bytes, length);
     case CLIENT_LOGIN:
     case CLIENT_WAITING:
+    case CLIENT_LEAVING:
         return 0;
     case CLIENT_CLOSING:
     case CLIENT_GONE:
@@ -443,7 +460,7 @@ static bool wants_input(const struct client *client)
         return client->server && stream_backlog(&client->server->stream) < BACKLOG_MAX &&
                client->server->outstanding.count < OUTSTANDING_MAX;
     case CLIENT_READY:
-        return stream_backlog(&client->stream) < BACKLOG_MAX;
+        return stream_backlog(&client->stream) < BACKLOG_MAX && !carry_is_due(client);
     case CLIENT_CONSOLE:
         return !client->is_busy && stream_backlog(&client->stream) < BACKLOG_MAX;
     case CLIENT_STARTUP:
@@ -452,6 +469,7 @@ static bool wants_input(const struct client *client)
         return true;
     case CLIENT_LOGIN:
     case CLIENT_WAITING:
+    case CLIENT_LEAVING:
     case CLIENT_GONE:
         break;
     }

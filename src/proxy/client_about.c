@@ -30,6 +30,7 @@ const char *client_state_name(const struct client *client)
         return "closing";
     case CLIENT_READY:
     case CLIENT_CONSOLE:
+    case CLIENT_LEAVING:
         break;
     }
     return "idle";

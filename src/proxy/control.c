@@ -6,6 +6,7 @@
  * and a pool, is_paused (grant nothing) and is_emptying (close what is free), which are set anew from the gates
  * whenever these change.  SUSPEND sets the first without the second, so that it can be taken back at once.
  */
+#include "proxy/cancel.h"
 #include "proxy/control.h"
 
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "proxy/listener.h"
 #include "proto/sqlstate.h"
 
 struct gate {

@@ -4,6 +4,9 @@
  * accept4 until nobody is left.  When descriptors run out, accepting pauses for a moment instead of spinning, and a spare
  * descriptor, kept for that, is given up so that one client can be told why.  The last descriptors are
  * kept for the console and the reserved pools: others are refused a little earlier (contract 7, "the doors stay open").
+ *
+ * A socket that the process was born with (net/inherit.h) is used before one is made.  In an upgrade two processes have
+ * the same sockets: exactly one of them accepts.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +23,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/listener.h"
 #include "proxy/proxy.h"
 
 #define LISTEN_BACKLOG   1024
@@ -106,8 +110,41 @@ static void accept_again(evutil_socket_t fd, short what, void *arg)
     struct listener *listener;
     (void)fd;
     (void)what;
+    if (proxy->is_accepting_held)
+        return;
     TAILQ_FOREACH (listener, &proxy->listeners, link)
         event_add(&listener->event, NULL);
+}
+
+void listener_hold_all(struct proxy *proxy, bool is_held)
+{
+    struct listener *listener;
+    proxy->is_accepting_held = is_held;
+    if (proxy->hold_http)
+        proxy->hold_http(proxy, is_held);
+    TAILQ_FOREACH (listener, &proxy->listeners, link) {
+        if (is_held)
+            event_del(&listener->event);
+        else
+            event_add(&listener->event, NULL);
+    }
+}
+
+void listener_leave_files(struct proxy *proxy)
+{
+    struct listener *listener;
+    TAILQ_FOREACH (listener, &proxy->listeners, link) {
+        free(listener->unix_path);
+        listener->unix_path = NULL;
+    }
+}
+
+static bool is_unix_socket(int fd)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof(address);
+    return getsockname(fd, (struct sockaddr *)&address, &length) == 0 &&
+           address.ss_family == AF_UNIX;
 }
 
 static bool add_listener(struct proxy *proxy, struct proxy_pool *pool, int fd, char *text,
@@ -117,15 +154,36 @@ static bool add_listener(struct proxy *proxy, struct proxy_pool *pool, int fd, c
     listener->proxy = proxy;
     listener->pool = pool;
     listener->fd = fd;
-    listener->is_unix = unix_path != NULL;
+    listener->is_unix = is_unix_socket(fd);
     listener->unix_path = unix_path;
     listener->text = text;
     event_assign(&listener->event, proxy->base, fd, EV_READ | EV_PERSIST, on_accept, listener);
-    event_add(&listener->event, NULL);
+    if (!proxy->is_accepting_held)
+        event_add(&listener->event, NULL);
     TAILQ_INSERT_TAIL(&proxy->listeners, listener, link);
     log_event(LOG_LEVEL_INFO, "listening", LOG_FIELD_TEXT("address", text),
               LOG_FIELD_TEXT("pool", pool ? pool->name : "admin"));
     return true;
+}
+
+/* One that the process was born with. */
+static void adopt(struct proxy *proxy, struct proxy_pool *pool, struct inherited *item)
+{
+    char where[160];
+    int fd = inherit_take(item);
+    inherit_describe(fd, where, sizeof(where));
+    add_listener(proxy, pool, fd, memory_strdup(where), memory_strdup(item->unix_path));
+    TAILQ_LAST(&proxy->listeners, listener_list)->name = memory_strdup(item->name);
+}
+
+/* What systemd named after the pool is where it listens, whatever its `listen` says.  How many these are. */
+static int adopt_named(struct proxy *proxy, struct proxy_pool *pool, const char *name)
+{
+    struct inherited *item;
+    int count = 0;
+    for (; (item = inherit_by_name(&proxy->inherited, name)); count++)
+        adopt(proxy, pool, item);
+    return count;
 }
 
 static void cannot_listen(const struct config_address *at, const char *why)
@@ -150,6 +208,13 @@ static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct 
     }
     for (struct addrinfo *each = found; each; each = each->ai_next) {
         int on = 1;
+        struct inherited *item =
+            inherit_by_address(&proxy->inherited, each->ai_addr, each->ai_addrlen);
+        if (item) {
+            adopt(proxy, pool, item);
+            opened++;
+            continue;
+        }
         int fd = socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0)
             continue;
@@ -190,6 +255,13 @@ static bool open_unix(struct proxy *proxy, struct proxy_pool *pool, const struct
         return false;
     }
     memcpy(address.sun_path, path, strlen(path));
+    struct inherited *item =
+        inherit_by_address(&proxy->inherited, (const struct sockaddr *)&address, sizeof(address));
+    if (item) {
+        adopt(proxy, pool, item);
+        free(path);
+        return true;
+    }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && is_left_over(&address))
         unlink(path);
@@ -221,9 +293,14 @@ bool listener_open_all(struct proxy *proxy)
     if (!proxy->accept_again_event)
         proxy->accept_again_event = evtimer_new(proxy->base, accept_again, proxy);
     proxy->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        ok &= open_list(proxy, proxy->pools[i], &proxy->pools[i]->config->listen);
-    return open_list(proxy, NULL, &proxy->config->admin_listen) && ok;
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        struct proxy_pool *pool = proxy->pools[i];
+        if (adopt_named(proxy, pool, pool->name) == 0)
+            ok &= open_list(proxy, pool, &pool->config->listen);
+    }
+    if (adopt_named(proxy, NULL, "admin") == 0)
+        ok &= open_list(proxy, NULL, &proxy->config->admin_listen);
+    return ok;
 }
 
 static void listener_close(struct listener *listener)
@@ -234,6 +311,7 @@ static void listener_close(struct listener *listener)
         unlink(listener->unix_path);
     TAILQ_REMOVE(&listener->proxy->listeners, listener, link);
     free(listener->unix_path);
+    free(listener->name);
     free(listener->text);
     free(listener);
 }

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 
 #define STARTS_MAX 256 /* start-up settings that a lane remembers */
@@ -204,6 +205,14 @@ static char *settings_statement(const struct client *client)
         sql = longer;
     }
     return sql;
+}
+
+void open_begin(struct client *client)
+{
+    if (client->lane->parameters && !open_needs_backend(client))
+        open_settled(client, NULL, NULL);
+    else if (client_acquire(client))
+        open_granted(client, client->server);
 }
 
 /* All is known: the session is open, on no backend. */

@@ -275,6 +275,21 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
     statement_drop(table, statement); /* the maps have their own references */
 }
 
+void prepare_carry(struct client *client, const char *name, size_t name_length, const uint8_t *body,
+                   size_t length, const uint8_t *under, size_t under_length, uint32_t signs)
+{
+    struct statement_table *table = prepare_table(client);
+    if (client_statement_find(&client->statements, name, name_length))
+        return;
+    struct statement *statement = statement_intern(table, body, length, under, under_length);
+    if (statement->references > 1 &&
+        client_statement_name(&client->statements, statement->name, strlen(statement->name)))
+        statement = renewed(table, statement);
+    statement->signs = signs;
+    client_statement_add(&client->statements, name, name_length, statement);
+    statement_drop(table, statement);
+}
+
 static struct prepared_head translate_parse(struct client *client, struct server *server,
                                             const uint8_t *bytes, size_t at_hand, uint32_t message,
                                             uint32_t signs, const uint8_t *before,

@@ -4,7 +4,7 @@
 #ifndef PROXY_PREPARE_INSIDE_H
 #define PROXY_PREPARE_INSIDE_H
 
-#include "proxy/proxy.h"
+#include "proxy/prepare.h"
 
 #define PREPARE_HEADER_BYTES 5
 

@@ -5,10 +5,10 @@
  * overflow) and time that does not (recycle, pings, timeouts) are both looked at by one tick of 100 ms, which
  * becomes 20 ms while somebody waits.  It does not look at everybody: idle clients take turns.
  */
+#include "proxy/listener.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 
-#include <ctype.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +18,8 @@
 #include "base/memory.h"
 #include "proto/sqlstate.h"
 #include "proxy/control.h"
+#include "proxy/upgrade.h"
+#include "proxy/upgrade_inside.h"
 
 #define TICK_US         (100 * CLOCK_MS)
 #define TICK_WAITING_US (20 * CLOCK_MS)
@@ -214,7 +216,7 @@ void proxy_bury(struct proxy *proxy, void *object, void (*bury)(void *object))
 
 void proxy_read_later(struct client *client)
 {
-    if (client->may_read_later || client->state == CLIENT_GONE)
+    if (client->may_read_later || client->state == CLIENT_GONE || client->state == CLIENT_LEAVING)
         return;
     client->may_read_later = true;
     client->later_turn = client->proxy->later_turn;
@@ -301,6 +303,18 @@ static void sweep_slice(struct proxy *proxy)
     }
 }
 
+static void tell_manager(struct proxy *proxy)
+{
+    char status[128];
+    if (!notify_is_on(&proxy->notify))
+        return;
+    notify_tick(&proxy->notify, proxy->now_us);
+    snprintf(status, sizeof(status), "%d clients, %d of %d connections open%s", proxy->client_count,
+             budget_open(&proxy->budget), proxy->budget.total,
+             proxy->state == PROXY_RUNNING ? "" : ", stopping");
+    notify_status(&proxy->notify, proxy->now_us, status);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct proxy *proxy = arg;
@@ -328,6 +342,9 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     sweep_lanes(proxy);
     stats_tick(proxy);
     control_tick(proxy);
+    words_forget_places(proxy);
+    upgrade_tick(proxy);
+    tell_manager(proxy);
     if (proxy->watch_tick)
         proxy->watch_tick(proxy);
     log_flush_repeats();
@@ -362,6 +379,9 @@ void proxy_stop(struct proxy *proxy, bool at_once)
               LOG_FIELD_NUMBER("clients", proxy->client_count));
     proxy->now_us = clock_now_us();
     proxy->state = at_once ? PROXY_STOPPED : PROXY_STOPPING;
+    notify_send(&proxy->notify, "STOPPING=1");
+    upgrade_stopping(proxy);
+    takeover_stopping(proxy);
     proxy->stop_us = proxy->now_us + (at_once ? 0 : proxy->config->shutdown_timeout_us);
     listener_close_all(proxy);
     for (size_t i = 0; i < proxy->pool_count; i++)
@@ -374,61 +394,6 @@ void proxy_stop(struct proxy *proxy, bool at_once)
     event_add(proxy->tick_event, &soon);
 }
 
-/* ---- databases that must be left alone ---- */
-
-#define CLEARED_US       (6 * CLOCK_S) /* PostgreSQL waits 5 s for others to leave a database */
-#define COMMAND_STUCK_US (250 * CLOCK_MS)
-
-static bool is_name_byte(char c)
-{
-    return c == '_' || isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
-}
-
-/* Whether the text has the name as a word. */
-static bool names_database(const char *text, const char *name)
-{
-    size_t length = strlen(name);
-    for (const char *at = text; (at = strcasestr(at, name)); at++) {
-        if ((at == text || !is_name_byte(at[-1])) && !is_name_byte(at[length]))
-            return true;
-    }
-    return false;
-}
-
-static void clear_lane(struct lane *lane, int64_t now_us)
-{
-    struct pool_backend *backend;
-    pool_lane_hold_off(&lane->lane, now_us + CLEARED_US);
-    for (int state = BACKEND_IDLE; state <= BACKEND_CHECKING; state++) {
-        while ((backend = TAILQ_FIRST(&lane->lane.backends[state])))
-            server_close((struct server *)backend, "in the way of a command on its database");
-    }
-}
-
-void proxy_clear_databases(struct client *client)
-{
-    struct proxy *proxy = client->proxy;
-    const struct server *server = client->server;
-    bool is_running = server && server->outstanding.count > 0;
-    bool is_stuck = is_running && proxy->now_us - client->request_us > COMMAND_STUCK_US;
-    struct lane *lane;
-    struct lane *next;
-    if (client->database_step == DATABASE_NO_COMMAND || !client->query)
-        return;
-    HASH_ITER (hh, proxy->lanes, lane, next) {
-        bool is_named = names_database(client->query, lane->database) ||
-                        strncmp(lane->database, "template", 8) == 0;
-        if (is_named && client->database_step == DATABASE_COMMAND_SENT && is_stuck)
-            clear_lane(lane, proxy->now_us);
-        else if (is_named && client->database_step == DATABASE_CLEARED && !is_running)
-            pool_lane_retry_now(&lane->lane, proxy->now_us);
-    }
-    if (!is_running)
-        client->database_step = DATABASE_NO_COMMAND;
-    else if (is_stuck)
-        client->database_step = DATABASE_CLEARED;
-}
-
 /* ---- beginning and end ---- */
 
 static void on_signal(evutil_socket_t number, short what, void *arg)
@@ -437,8 +402,15 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
     char error[512];
     (void)what;
     proxy->now_us = clock_now_us();
-    if (number == SIGHUP)
+    if (number == SIGHUP && upgrade_is_handing_over(proxy))
+        log_event(LOG_LEVEL_WARNING, "no reload",
+                  LOG_FIELD_KIND("reason", "this process hands over: reload the new one"));
+    else if (number == SIGHUP)
         proxy_reload(proxy, error, sizeof(error));
+    else if (number == SIGUSR2)
+        upgrade_start(proxy);
+    else if (number == SIGCHLD)
+        upgrade_reap(proxy);
     else
         proxy_stop(proxy, number != SIGTERM);
 }
@@ -449,6 +421,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->base = base;
     proxy->config = config;
     proxy->spare_fd = -1;
+    proxy->notify.fd = -1;
     proxy->now_us = clock_now_us();
     proxy->stats_newer_us = proxy->stats_older_us = proxy->now_us;
     proxy->started_wall_us = clock_wall_us();
@@ -494,7 +467,7 @@ static bool load_files(struct proxy *proxy)
 
 bool proxy_start(struct proxy *proxy)
 {
-    static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT};
+    static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR2, SIGCHLD};
     if (!load_files(proxy))
         return false;
     for (size_t i = 0; i < proxy->config->pool_count; i++) {
@@ -535,6 +508,10 @@ static void free_pools(struct proxy *proxy)
 
 void proxy_free(struct proxy *proxy)
 {
+    upgrade_free(proxy);
+    takeover_free(proxy);
+    notify_close(&proxy->notify);
+    inherit_free(&proxy->inherited);
     listener_close_all(proxy);
     proxy->state = PROXY_STOPPED;
     for (size_t i = 0; i < proxy->pool_count; i++)

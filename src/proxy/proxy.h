@@ -26,6 +26,8 @@
 #include "base/clock.h"
 #include "config/config.h"
 #include "config/users.h"
+#include "net/inherit.h"
+#include "net/notify.h"
 #include "net/resolve.h"
 #include "net/stream.h"
 #include "net/tls.h"
@@ -55,6 +57,8 @@ struct server;
 struct lane;
 struct upstream;
 struct probe;
+struct upgrade;
+struct takeover;
 
 /* Connections that are asked what they lead to, at most (probe.c). */
 #define PROBES_MAX 4
@@ -115,6 +119,7 @@ struct lane {
     bool is_full;        /* it failed because the upstream has no free connection */
     struct stats stats;
     int clients; /* that have logged in and not closed yet */
+    int staying; /* of these, as last counted in an upgrade: without a connection, and cannot go */
     UT_hash_handle hh;
 };
 
@@ -142,6 +147,7 @@ enum client_state {
     CLIENT_WAITING,        /* in the queue */
     CLIENT_LINKED,         /* has a backend */
     CLIENT_CONSOLE,        /* talks to the admin console */
+    CLIENT_LEAVING,        /* on its way to the next process of an upgrade */
     CLIENT_CLOSING,        /* its last bytes are leaving */
     CLIENT_GONE
 };
@@ -189,6 +195,8 @@ struct client {
     bool was_warned : 1;   /* leak_warning has spoken about this link */
     bool is_lingering : 1; /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye : 1; /* our side of the connection is shut */
+    bool must_stay : 1;        /* the next process of an upgrade did not take it */
+    uint8_t left_state;        /* LEAVING: the state that it comes back to (enum client_state) */
     uint32_t pins;             /* enum pin: why it keeps its backend */
     uint32_t asks; /* enum pin: what the server is to be asked when the transaction is over */
     struct sql_scan *scan;     /* while a text that is not there in whole passes; NULL */
@@ -288,7 +296,8 @@ struct listener {
     struct proxy_pool *pool; /* NULL: admin */
     int fd;
     bool is_unix;
-    char *unix_path; /* to remove at the end */
+    char *unix_path; /* to remove at the end; NULL: none, or another's */
+    char *name;      /* systemd's, when it made the socket */
     char *text;      /* for the log: 127.0.0.1:6432 */
     struct event event;
     TAILQ_ENTRY(listener) link;
@@ -333,8 +342,17 @@ struct proxy {
     struct event *later_event;
     struct event *tick_event;
     struct event *accept_again_event;
-    struct event *signal_events[6];
-    int spare_fd;              /* given up for a moment when descriptors run out */
+    struct event *signal_events[8];
+    int spare_fd;                 /* given up for a moment when descriptors run out */
+    struct inheritance inherited; /* listening sockets that nobody has taken yet */
+    bool is_accepting_held;       /* another process accepts */
+    struct notify notify;
+    struct upgrade *upgrade;   /* to the next process; NULL: none goes on */
+    struct takeover *takeover; /* from the last process, which still lives; NULL: none */
+    struct buffer said_places; /* the connections that it knows of */
+    int64_t places_lost_us;    /* what a dead process had open counts until then; 0: none did */
+    char *program;             /* what we were started as, and how: what an upgrade starts */
+    char **arguments;
     struct client *sweep_next; /* where the next tick goes on; NULL: at the first */
     int64_t swept_us;          /* when clients were looked at last */
     int client_count;
@@ -361,6 +379,11 @@ struct proxy {
     void (*watch_free)(struct proxy *proxy);
     void *watch;
     void *http;
+    /* The HTTP listener stops accepting, or goes on. */
+    void (*hold_http)(struct proxy *proxy, bool is_held);
+    /* Calls back with each of its sockets, and the name that systemd gave it. */
+    void (*visit_http)(struct proxy *proxy, void (*visit)(void *arg, int fd, const char *name),
+                       void *arg);
     bool was_reloaded;
     uint8_t client_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
     uint8_t server_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
@@ -404,14 +427,6 @@ struct pool_settings reload_settings(const struct config_pool *config);
 /* Sets which lane of the pool is kept filled. */
 void reload_choose_primary(struct proxy_pool *pool);
 
-/* ---- listener.c ---- */
-
-bool listener_open_all(struct proxy *proxy);
-/* Stops accepting and closes every listening socket. */
-void listener_close_all(struct proxy *proxy);
-/* The same for the pools' alone: the console stays open. */
-void listener_close_pools(struct proxy *proxy);
-
 /* ---- client.c: a client's life ---- */
 
 void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address);
@@ -448,6 +463,12 @@ bool client_acquire(struct client *client);
 void client_wait_timed_out(struct client *client);
 /* Its lane's login failed and nothing lives there. */
 void client_upstream_failed(struct client *client);
+/* A client whose descriptor is there already: by accept, or handed over.  NULL when it cannot be had; then the descriptor is
+ * closed. */
+struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, bool is_unix,
+                          const struct sockaddr_storage *address);
+/* Forgets it and closes its descriptor, without a word to anybody. */
+void client_gone(struct client *client);
 /* The connection's address as text: 127.0.0.1, ::1, unix. */
 void client_address_text(const struct client *client, char *out, size_t out_bytes, int *port);
 const char *client_state_name(const struct client *client);
@@ -465,10 +486,17 @@ void auth_ask_proof(struct client *client);
 /* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
 void auth_ask_scram(struct client *client, const char *secret);
 void auth_succeeded(struct client *client);
+/* What logs in to the upstream as this user; NULL when nothing is known that could. */
+const char *auth_upstream_password(const struct proxy *proxy,
+                                   const struct config_database *database, const char *user);
+/* The lane that its database and user give it; the database is configured. */
+struct lane *auth_lane(struct client *client);
 void auth_forget_verifiers(struct proxy *proxy);
 
 /* ---- open.c: a session opens ---- */
 
+/* A client in CLIENT_LOGIN has its lane: opens its session, at once or when a backend is there. */
+void open_begin(struct client *client);
 /* Whether the client has start-up settings that nobody has had before: they must be tried on a backend. */
 bool open_needs_backend(const struct client *client);
 /* A backend came for a client in CLIENT_LOGIN. */
@@ -484,6 +512,8 @@ void open_forget_starts(struct proxy *proxy, struct lane *lane);
 
 /* A StartupMessage (behind its length): limits, rights, then asks for proof. */
 void session_start(struct client *client, const uint8_t *body, size_t length);
+/* The user's and the database's name, from the start-up packet. */
+void session_take_names(struct client *client);
 /* Its lane: one of its own kind when it asks for the replication protocol. */
 struct lane *session_lane(struct client *client, const struct config_database *database,
                           const char *user, const char *password);
@@ -538,18 +568,6 @@ void server_cancel_done(struct server *server);
 void server_sweep(struct server *server);
 const char *server_parameter(const struct server *server, const char *name);
 
-/* ---- cancel.c ---- */
-
-/* A client asks to cancel what runs under this key, through any listener (protocol 55.2.8). */
-void cancel_request(struct proxy *proxy, uint32_t pid, const uint8_t *secret, size_t secret_bytes);
-/* Cancels what the backend runs; it goes to nobody else until that has returned. */
-void cancel_server(struct server *server);
-/* The client of this key; NULL when there is none. */
-struct client *cancel_key_find(struct proxy *proxy, uint32_t pid);
-/* A key that no other client has. */
-void cancel_key_new(struct client *client);
-void cancel_key_forget(struct client *client);
-
-#include "proxy/travel.h" /* the functions of settle.c and prepare.c */
+#include "proxy/settle.h"
 
 #endif

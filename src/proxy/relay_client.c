@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/prepare.h"
 #include "proxy/proxy.h"
 
 #define HEADER_BYTES  5

@@ -142,7 +142,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
     return true;
 }
 
-bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
+static bool read_anew(struct proxy *proxy, char *error, size_t error_bytes)
 {
     struct config_errors errors = {0};
     bool is_built_in = strcmp(proxy->config->path, "built-in configuration") == 0;
@@ -155,4 +155,12 @@ bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
     log_event(LOG_LEVEL_INFO, "configuration reloaded",
               LOG_FIELD_TEXT("file", proxy->config->path));
     return true;
+}
+
+bool proxy_reload(struct proxy *proxy, char *error, size_t error_bytes)
+{
+    notify_reloading(&proxy->notify);
+    bool is_ok = read_anew(proxy, error, error_bytes);
+    notify_send(&proxy->notify, "READY=1");
+    return is_ok;
 }

@@ -18,7 +18,10 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/prepare.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 #include "proxy/upstream.h"
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
@@ -58,6 +61,7 @@ static void server_gone(struct server *server)
     proxy->open_server_count--;
     proxy_bury(proxy, server, bury_server);
     upstream_let_go(server);
+    upgrade_places_changed(proxy);
     proxy_run_pools(proxy);
 }
 

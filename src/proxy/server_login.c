@@ -14,6 +14,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
+#include "proxy/upgrade.h"
 #include "proxy/upstream.h"
 
 #define LOGIN_FAILED_GRACE_US (50 * CLOCK_MS) /* the refused backend is on its way out */
@@ -298,6 +299,7 @@ void server_open(struct lane *lane)
     pool_backend_add(&server->backend, &lane->lane, proxy->now_us);
     TAILQ_INSERT_TAIL(&proxy->servers, server, link);
     proxy->open_server_count++;
+    upgrade_places_changed(proxy);
     int64_t timeout = lane->pool->config ? lane->pool->config->connect_timeout_us : 0;
     server->deadline_us = timeout > 0 ? proxy->now_us + timeout : INT64_MAX;
     const struct config_database *database = config_find_database(proxy->config, lane->section);

@@ -16,6 +16,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/control.h"
 #include "proxy/events.h"
+#include "proxy/cancel.h"
 #include "proxy/proxy.h"
 
 static void negotiate_version(struct client *client)
@@ -166,7 +167,7 @@ static bool tls_is_missing(const struct client *client)
 }
 
 /* The user's and the database's, which outlive the rest of the packet, in one allocation: each costs a client 32 bytes. */
-static void take_names(struct client *client)
+void session_take_names(struct client *client)
 {
     const struct startup *startup = client->startup;
     size_t user = strlen(startup->user) + 1;
@@ -242,7 +243,7 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
         client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, error, NULL, NULL);
         return;
     }
-    take_names(client);
+    session_take_names(client);
     take_application_name(client);
     negotiate_version(client);
     if (client->proxy->state != PROXY_RUNNING) {

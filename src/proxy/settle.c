@@ -25,6 +25,7 @@
 #include "proto/build.h"
 #include "proto/sql_names.h"
 #include "proto/sqlstate.h"
+#include "proxy/prepare.h"
 #include "proxy/proxy.h"
 
 #define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
@@ -183,6 +184,16 @@ uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *tex
     if (is_misread || (learning.has_missed && (signs & SQL_SIGN_SET)))
         config |= SQL_CONFIG_UNKNOWN;
     return config;
+}
+
+void settle_learn_customs(struct proxy *proxy, const struct settings *settings)
+{
+    struct learning learning = {.proxy = proxy};
+    const char *value;
+    for (const char *name = NULL; (name = settings_next(settings, name, &value));) {
+        if (setting_is_custom(name))
+            learn_name(&learning, name);
+    }
 }
 
 static void note_config(struct client *client, uint32_t config)

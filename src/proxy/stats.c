@@ -46,8 +46,13 @@ uint64_t tally_times(const struct tally *tally, const char *name)
 
 void stats_client_login(struct client *client)
 {
+    client->lane->stats.total[STAT_CLIENT_LOGINS]++;
+    stats_client_carried(client);
+}
+
+void stats_client_carried(struct client *client)
+{
     uint64_t *total = client->lane->stats.total;
-    total[STAT_CLIENT_LOGINS]++;
     client->lane->clients++;
     client->stream.counts = &total[STAT_RECEIVED];
 }

@@ -95,6 +95,8 @@ uint64_t tally_times(const struct tally *tally, const char *name);
 
 /* The client is of this lane from now on: has its bytes counted there. */
 void stats_client_login(struct client *client);
+/* The same for one that another process has let in. */
+void stats_client_carried(struct client *client);
 /* It is closing: its lane has one client less. */
 void stats_client_closed(const struct client *client);
 /* It has got a backend after this time in the queue. */

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
@@ -28,6 +29,7 @@ from wire import Wire
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def binary_path():
@@ -43,6 +45,42 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+class Successor:
+    """The process that an upgrade has left, in subprocess.Popen's shape: once the old one has gone it is an orphan, and so
+    ours to wait for.  When the old one lived longer, that has had its status, and 0 stands for it here."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # not ours, or not yet
+                if not os.path.exists(f"/proc/{self.pid}"):
+                    self.returncode = 0
+                return self.returncode
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.poll() is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired("pgreserve", timeout)
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Proxy:
     def __init__(self, postgres, upstream_port=None, files_limit=None, environment=None,
                  **sections):
@@ -52,6 +90,7 @@ class Proxy:
         self.config_path = os.path.join(self.directory, "pgreserve.ini")
         self.ports = {}
         self.process = None
+        self.program = binary_path()
         self.log_mark = 0
         self.files_limit = files_limit
         self.environment = {
@@ -137,7 +176,7 @@ class Proxy:
         self.log_mark = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                [binary_path(), "run", "-c", self.config_path], stdin=subprocess.DEVNULL,
+                [self.program, "run", "-c", self.config_path], stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env=self.environment, preexec_fn=limits)
         wait_until(self._is_listening, "pgreserve to listen", timeout=20)
         if wait == "ready":
@@ -176,6 +215,20 @@ class Proxy:
     def is_running(self):
         return self.process.poll() is None
 
+    def upgrade(self, wait="gone"):
+        """USR2; `process` is the new one from then on.  Waits until the old one is gone, or only no longer accepts; returns
+        the old one."""
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+        old, mark = self.process, os.path.getsize(self.log_path)
+        old.send_signal(signal.SIGUSR2)
+        found = wait_until(lambda: re.search(r"handing over\W+new_pid=(\d+)", self.log(mark)), "the new process")
+        self.process = Successor(int(found.group(1)))
+        wait_until(lambda: re.search(r"took over\W+old_pid=%d\b" % old.pid, self.log(mark)), "it to serve")
+        if wait == "gone":
+            assert old.wait(timeout=20 * waiting.patience) == 0, self.log(mark)
+            wait_until(lambda: "the old process has gone" in self.log(mark), "it to notice")
+        return old
+
     def wait_exit(self, timeout=20):
         return self.process.wait(timeout=timeout * waiting.patience)
 
@@ -197,10 +250,25 @@ class Proxy:
         assert status == 0, f"exit status {status}:\n{log[-3000:]}"
         assert PASSWORD not in log and PASSWORD_IN_URL not in log, "a password in the log"
 
+    def processes(self):
+        """Every process that runs with this configuration: two, while an upgrade goes on."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if b"run" in words and self.config_path.encode() in words:
+                found.append(int(pid))
+        return found
+
     def destroy(self):
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     # -- the process from outside ----------------------------------------------------------------

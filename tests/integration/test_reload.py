@@ -3,8 +3,7 @@
 A user would lose: the chance to fix a limit at two in the morning without cutting everybody off.
 """
 
-import signal
-
+from load import Sampler, end_load, pgbench
 from server import free_port
 from waiting import wait_until
 from wire import query
@@ -106,13 +105,31 @@ def test_changed_upstream_is_used_by_new_connections(start_proxy, postgres):
     wait_until(lambda: now() == "dev", "the new target")
 
 
-def test_many_reloads_under_load_harm_nobody(start_proxy):
-    proxy = start_proxy()
-    with proxy.wire() as client:
-        for turn in range(50):
-            proxy.process.send_signal(signal.SIGHUP)
-            assert client.query(f"SELECT {turn}").value == str(turn)
+def test_a_hundred_reloads_under_load_harm_nobody(start_proxy, postgres):
+    proxy = start_proxy(pgreserve={"total_connections": 8})
+    proxy.wait_warm()
+    idle = proxy.wire()
+    idle.query("SET search_path = pg_catalog")
+    with Sampler(postgres) as sampler:
+        loads = [pgbench(proxy, mode, 8) for mode in ("simple", "prepared")]
+        proxy.wait_pool(clients=17)
+        for turn in range(100):
+            size = turn % 4 + 1
+            proxy.change(automation={"size": size, "max_overflow": 5 - size, "recycle": turn % 3 + 1,
+                                     "timeout": 20 + turn % 2})
+            if turn % 10 == 9:
+                proxy.change(automation={"size": "many"})
+            proxy.write_config()
+            proxy.hang_up()
+            assert idle.query(f"SELECT {turn}").value == str(turn)
+        for load in loads:
+            end_load(load)
+    assert idle.query("SHOW search_path").value == "pg_catalog"
+    assert sampler.seen["all"] <= 8 and sampler.seen["samples"] > 50, sampler.seen
+    log = proxy.log()
+    assert log.count("configuration reloaded") >= 90 and log.count("the old configuration stays") >= 1
     assert proxy.descriptors() < 100
+    idle.close()
 
 
 def test_changed_mode_is_for_the_next_transaction(start_proxy):

@@ -6,6 +6,9 @@
  * books are balanced (what each pool holds or has reserved sums up to no more than the cap) they stay so
  * until the next reload, and a pool below its reservation may take at once.  After a reload that shrank
  * things, closing what budget_has_too_many points at must balance the books again.
+ *
+ * Now and then an upgrade begins: all that is open is the old process's, which gives it back one by one while this one, the new
+ * process, opens its own.  Nothing of the above changes.
  */
 #include "policy/budget.h"
 
@@ -24,10 +27,10 @@ static int larger(int a, int b)
 /* What is held or promised, without what is closing. */
 static int needed(bool count_closing)
 {
-    int sum = 0;
+    int sum = budget.elsewhere;
     for (size_t i = 0; i < budget.pool_count; i++) {
         const struct budget_pool *pool = &budget.pools[i];
-        sum += larger(pool->open - (count_closing ? 0 : pool->closing), pool->reserved);
+        sum += larger(budget_used(pool) - (count_closing ? 0 : pool->closing), pool->reserved);
     }
     return sum;
 }
@@ -53,10 +56,10 @@ static void take_or_not(size_t pool)
     const struct budget_pool *own = &budget.pools[pool];
     int open = budget_open(&budget);
     bool may_take = budget_may_take(&budget, pool);
-    if (is_balanced() && own->open < own->reserved)
-        CHECK(may_take, "pool %zu has %d of its %d", pool, own->open, own->reserved);
-    if (own->open >= own->limit || open >= budget.total)
-        CHECK(!may_take, "pool %zu has %d of at most %d, all have %d of %d", pool, own->open,
+    if (is_balanced() && budget_used(own) < own->reserved)
+        CHECK(may_take, "pool %zu has %d of its %d", pool, budget_used(own), own->reserved);
+    if (budget_used(own) >= own->limit || open >= budget.total)
+        CHECK(!may_take, "pool %zu has %d of at most %d, all have %d of %d", pool, budget_used(own),
               own->limit, open, budget.total);
     if (!may_take)
         return;
@@ -80,9 +83,34 @@ static void give_or_not(size_t pool)
     CHECK(!was_balanced || is_balanced(), "giving back unbalanced the books");
 }
 
+/* A new process begins: what is open is the old one's, and some of it of a pool that is gone from the configuration. */
+static void upgrade(void)
+{
+    for (size_t i = 0; i < budget.pool_count; i++) {
+        struct budget_pool *pool = &budget.pools[i];
+        pool->elsewhere += pool->open;
+        pool->open = pool->closing = 0;
+        if (random_chance(10)) {
+            budget.elsewhere += pool->elsewhere;
+            pool->elsewhere = 0;
+        }
+    }
+}
+
+static void give_elsewhere(size_t pool)
+{
+    int *theirs = random_chance(20) ? &budget.elsewhere : &budget.pools[pool].elsewhere;
+    bool was_balanced = is_balanced();
+    *theirs -= *theirs > 0;
+    CHECK(!was_balanced || is_balanced(), "the old process's giving back unbalanced the books");
+}
+
 /* Closes what is too much, as the pools do, and waits for it to go. */
 static void shrink(void)
 {
+    budget.elsewhere = 0; /* the old process leaves */
+    for (size_t i = 0; i < budget.pool_count; i++)
+        budget.pools[i].elsewhere = 0;
     for (size_t i = 0; i < budget.pool_count; i++) {
         while (budget_has_too_many(&budget, i)) {
             budget.pools[i].closing++;
@@ -102,12 +130,16 @@ static void shrink(void)
 static void step(size_t pool_count)
 {
     size_t pool = (size_t)random_below((int)pool_count);
-    bool was_within = is_balanced() && budget.pools[pool].open <= budget.pools[pool].limit;
+    bool was_within = is_balanced() && budget_used(&budget.pools[pool]) <= budget.pools[pool].limit;
     CHECK(!was_within || !budget_has_too_many(&budget, pool), "pool %zu closed for nothing", pool);
     if (random_below(2000) == 0)
         reload(pool_count);
     else if (random_below(3000) == 0)
         shrink();
+    else if (random_below(1000) == 0)
+        upgrade();
+    else if (random_chance(20))
+        give_elsewhere(pool);
     else if (random_chance(5) && budget.pools[pool].closing < budget.pools[pool].open)
         budget.pools[pool].closing++;
     else if (random_chance(55))

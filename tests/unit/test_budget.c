@@ -134,6 +134,39 @@ static void a_lower_limit_closes_down_to_it(void **state)
     assert_int_equal(budget.pools[AUTOMATION].closing, 15);
 }
 
+/* An upgrade: the old process has all 60 and lets go one by one. */
+static void two_processes_of_an_upgrade_share_one_cap(void **state)
+{
+    (void)state;
+    struct budget budget = shipped();
+    budget.pools[AUTOMATION].elsewhere = 55;
+    budget.pools[ADHOC].elsewhere = 5;
+    assert_int_equal(budget_open(&budget), 60);
+    assert_int_equal(take_all(&budget, AUTOMATION) + take_all(&budget, ADHOC), 0);
+    budget.pools[ADHOC].elsewhere = 3;
+    assert_int_equal(take_all(&budget, AUTOMATION),
+                     0); /* what adhoc's predecessor gave back is adhoc's */
+    assert_int_equal(take_all(&budget, ADHOC), 2);
+    budget.pools[AUTOMATION].elsewhere = 50;
+    assert_int_equal(take_all(&budget, AUTOMATION), 5);
+    budget.pools[AUTOMATION].elsewhere = 0;
+    budget.elsewhere = 50; /* of a pool that the new configuration does not have */
+    assert_int_equal(take_all(&budget, AUTOMATION), 0);
+    budget.elsewhere = 0;
+    assert_int_equal(take_all(&budget, AUTOMATION), 50);
+}
+
+/* What the other process has too much of is not ours to close. */
+static void nothing_is_closed_for_the_other_process(void **state)
+{
+    (void)state;
+    struct budget budget = shipped();
+    budget.pools[AUTOMATION].elsewhere = 70;
+    assert_false(budget_has_too_many(&budget, AUTOMATION));
+    budget.pools[AUTOMATION].open = 1;
+    assert_true(budget_has_too_many(&budget, AUTOMATION));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -146,6 +179,8 @@ int main(void)
         cmocka_unit_test(a_lower_cap_closes_what_is_too_much_and_no_more),
         cmocka_unit_test(a_larger_reservation_claims_its_places),
         cmocka_unit_test(a_lower_limit_closes_down_to_it),
+        cmocka_unit_test(two_processes_of_an_upgrade_share_one_cap),
+        cmocka_unit_test(nothing_is_closed_for_the_other_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
