@@ -16,7 +16,6 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
-import proxy as proxy_module  # noqa: E402
 import wire  # noqa: E402
 from proxy import Proxy  # noqa: E402
 from server import ROLE  # noqa: E402
@@ -35,18 +34,14 @@ class Callgrind(Proxy):
     """A daemon under callgrind."""
 
     def start(self, wait="ready"):
-        real = proxy_module.binary_path
         wrapper = os.path.join(self.directory, "callgrind")
         with open(wrapper, "w") as script:
             script.write("#!/bin/sh\nexec valgrind -q --tool=callgrind --toggle-collect=on_event"
                          " --toggle-collect=on_later --compress-strings=no --compress-pos=no"
-                         f" --callgrind-out-file={self.directory}/out {real()} \"$@\"\n")
+                         f" --callgrind-out-file={self.directory}/out {self.program} \"$@\"\n")
         os.chmod(wrapper, 0o755)
-        proxy_module.binary_path = lambda: wrapper
-        try:
-            super().start(wait)
-        finally:
-            proxy_module.binary_path = real
+        self.program = wrapper
+        super().start(wait)
 
     def take_counts(self):
         """What has been counted since the last time: as read_counts gives it."""
