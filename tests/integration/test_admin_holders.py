@@ -57,9 +57,9 @@ def test_as_many_holders_as_are_in_use(proxy):
 def test_a_pinned_one_says_by_what(proxy):
     with proxy.wire(application_name="listener") as client:
         client.query("LISTEN news")
-        row = holders(proxy)["listener"]
-        assert (row["state"], row["pinned_by"]) == ("idle", "listen")
-        assert row["last_query"] == "LISTEN news"
+        row = wait_until(lambda: [row for row in [holders(proxy)["listener"]] if row["state"] == "idle"],
+                         "the question what it holds to be answered")[0]
+        assert (row["pinned_by"], row["last_query"]) == ("listen", "LISTEN news")
 
 
 def test_in_session_mode_that_is_the_reason(start_proxy):
