@@ -63,8 +63,8 @@ static bool include(struct pgbouncer_file *file, const struct place *place, cons
         return fail(file, place, "files include each other too deeply", name);
     char *path = included_path(name, place->file);
     FILE *in = fopen(path, "re");
-    bool ok = in ? read_one(file, in, path, place->depth + 1)
-                 : fail(file, place, name, strerror(errno));
+    bool ok =
+        in ? read_one(file, in, path, place->depth + 1) : fail(file, place, name, strerror(errno));
     if (in)
         fclose(in);
     free(path);
