@@ -1,7 +1,7 @@
 #!/bin/sh
 # install_dependencies.sh SET... - installs the Debian packages of the named sets that are missing.
 #
-# Sets: build, run (the throwaway PostgreSQL of `make run`), test, coverage, bench.
+# Sets: build, run (the throwaway PostgreSQL of `make run`), test, coverage, bench, deb, image.
 # Nothing happens when nothing is missing, so every `make run` and `make test` may ask.  Each package is
 # named with its reason before anything changes.  Installing needs root, or sudo where it is installed;
 # without either the command to run stands on stderr and the status is 1.
@@ -47,6 +47,7 @@ test prometheus-pgbouncer-exporter  a monitor that reads the console
 test pgbouncer                 an upstream that is itself a pooler
 test mandoc                    checks the manual pages
 test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
+test docker-compose            reads docker-compose.yml by its schema; no engine is needed
 test chromium                  shows the page
 test chromium-driver           drives it
 test python3-selenium          tells the driver what to do
@@ -58,6 +59,11 @@ bench python3                  runs the comparison
 bench python3-psycopg2         sets up the server
 bench openssl                  a certificate for the server
 bench pgbouncer                what pgreserve is compared with
+deb debhelper                  makes the package
+deb dpkg-dev                   makes the package
+deb libcmocka-dev              unit tests run while it is made
+deb lintian                    finds faults in it
+image buildah                  builds images without a daemon
 END
 }
 
