@@ -59,6 +59,7 @@ bench python3                  runs the comparison
 bench python3-psycopg2         sets up the server
 bench openssl                  a certificate for the server
 bench pgbouncer                what pgreserve is compared with
+deb build-essential            what every package is built with
 deb debhelper                  makes the package
 deb dpkg-dev                   makes the package
 deb libcmocka-dev              unit tests run while it is made
