@@ -5,10 +5,11 @@
 #     make BUILD=build-asan SANITIZE=address,undefined
 # Objects depend on this file, so that a change of flags rebuilds them.
 
-VERSION  := 0.1.0
-BUILD    ?= build
-PREFIX   ?= /usr/local
-DESTDIR  ?=
+VERSION     := $(file < VERSION)
+BUILD       ?= build
+PREFIX      ?= /usr/local
+SYSCONFDIR  ?= /etc
+DESTDIR     ?=
 SANITIZE ?=
 COVERAGE ?=
 ifeq ($(origin CC),default)
@@ -20,7 +21,9 @@ PACKAGES     := libpq libevent libevent_openssl inih openssl jansson
 PKG_CFLAGS    = $(eval PKG_CFLAGS := $$(shell pkg-config --cflags $(PACKAGES)))$(PKG_CFLAGS)
 PKG_LIBS      = $(eval PKG_LIBS := $$(shell pkg-config --libs $(PACKAGES)))$(PKG_LIBS)
 
-STANDARD     := -std=gnu17 -D_GNU_SOURCE -Isrc -DPGRESERVE_VERSION=\"$(VERSION)\"
+# The same source gives the same bytes wherever it lies.
+STANDARD     := -std=gnu17 -D_GNU_SOURCE -Isrc -DPGRESERVE_VERSION=\"$(VERSION)\" \
+                -ffile-prefix-map=$(CURDIR)=.
 WARNINGS     := -Wall -Wextra -Wshadow -Wconversion -Werror
 LDFLAGS_ALL  := -pthread -Wl,--as-needed $(LDFLAGS)
 ifneq ($(SANITIZE),)
@@ -67,7 +70,7 @@ $(LIBRARY): $(LIBRARY_OBJS)
 	rm -f $@
 	ar rcs $@ $^
 
-$(BUILD)/%.o: %.c Makefile
+$(BUILD)/%.o: %.c Makefile VERSION
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
@@ -169,17 +172,50 @@ format: ## let clang-format lay out every C file
 
 # -- installing --------------------------------------------------------------------------------------
 
-install: all ## into $(DESTDIR)$(PREFIX): the program, its configuration, manual pages, units, alert rules and dashboard
-	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/pgreserve
-	install -D -m 644 man/pgreserve.1 $(DESTDIR)$(PREFIX)/share/man/man1/pgreserve.1
-	install -D -m 644 man/pgreserve.ini.5 $(DESTDIR)$(PREFIX)/share/man/man5/pgreserve.ini.5
-	install -D -m 644 man/pgreserve-console.7 $(DESTDIR)$(PREFIX)/share/man/man7/pgreserve-console.7
-	install -D -m 644 conf/pgreserve.ini $(DESTDIR)$(PREFIX)/share/doc/pgreserve/pgreserve.ini
-	install -D -m 644 conf/prometheus/alerts.yml $(DESTDIR)$(PREFIX)/share/pgreserve/prometheus/alerts.yml
-	install -D -m 644 conf/grafana/pgreserve.json $(DESTDIR)$(PREFIX)/share/pgreserve/grafana/pgreserve.json
-	mkdir -p $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's|/usr/local|$(PREFIX)|g' systemd/pgreserve.service \
-	    > $(DESTDIR)$(PREFIX)/lib/systemd/system/pgreserve.service
+# What the daemon reads and the administrator changes lies in SYSCONFDIR and is never written over.
+BIN      = $(DESTDIR)$(PREFIX)/bin
+SHARE    = $(DESTDIR)$(PREFIX)/share/pgreserve
+DOC      = $(DESTDIR)$(PREFIX)/share/doc/pgreserve
+MAN      = $(DESTDIR)$(PREFIX)/share/man
+UNITS    = $(DESTDIR)$(PREFIX)/lib/systemd/system
+SETTINGS = $(DESTDIR)$(SYSCONFDIR)/pgreserve
+COPY     = install -D -m 644
+# Units name the program where `make install` without PREFIX puts it, and no configuration.
+LOCATE   = sed -e 's|/usr/local/bin/pgreserve run$$|$(PREFIX)/bin/pgreserve run -c $(SYSCONFDIR)/pgreserve/pgreserve.ini|' \
+               -e 's|/usr/local/|$(PREFIX)/|g' -e 's|/etc/pgreserve/|$(SYSCONFDIR)/pgreserve/|g'
+
+install: all ## into $(DESTDIR): program and manuals in PREFIX, units, configuration in SYSCONFDIR unless it is there
+	install -D -m 755 $(PROGRAM) $(BIN)/pgreserve
+	$(COPY) man/pgreserve.1 $(MAN)/man1/pgreserve.1
+	$(COPY) man/pgreserve.ini.5 $(MAN)/man5/pgreserve.ini.5
+	$(COPY) man/pgreserve-console.7 $(MAN)/man7/pgreserve-console.7
+	[ -e $(SETTINGS)/pgreserve.ini ] || install -D -m 644 conf/pgreserve.ini $(SETTINGS)/pgreserve.ini
+	$(COPY) conf/pgreserve.ini $(SHARE)/pgreserve.ini
+	$(COPY) conf/prometheus/alerts.yml $(SHARE)/prometheus/alerts.yml
+	$(COPY) conf/grafana/pgreserve.json $(SHARE)/grafana/pgreserve.json
+	$(COPY) LICENSE $(DOC)/LICENSE
+	$(COPY) README.md $(DOC)/README.md
+	$(COPY) CHANGELOG.md $(DOC)/CHANGELOG.md
+	$(COPY) systemd/environment $(DOC)/examples/environment
+	$(COPY) conf/examples/database.py $(DOC)/examples/database.py
+	$(COPY) conf/examples/scraper.py $(DOC)/examples/scraper.py
+	$(COPY) systemd/pgreserve.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/pgreserve.conf
+	mkdir -p $(UNITS)
+	$(foreach unit,$(wildcard systemd/*.service systemd/*.socket), \
+	    $(LOCATE) $(unit) > $(UNITS)/$(notdir $(unit)) && chmod 644 $(UNITS)/$(notdir $(unit)) &&) true
+
+# -- packaging ---------------------------------------------------------------------------------------
+
+manual: all ## write the options into man/pgreserve.ini.5
+	@scripts/generate_manual.sh $(PROGRAM)
+
+deb: ## build build/deb/pgreserve_*.deb and let lintian read it
+	@scripts/install_dependencies.sh build deb
+	@scripts/build_deb.sh $(BUILD)/deb
+
+image: ## build the container image with buildah, without a Docker engine: BASE=debian:12-slim
+	@scripts/install_dependencies.sh image
+	buildah bud --isolation chroot --format docker $(if $(BASE),--build-arg BASE=$(BASE)) -t pgreserve:$(VERSION) .
 
 clean: ## remove what was built
 	rm -rf build build-asan build-clang build-coverage
@@ -189,4 +225,4 @@ help: ## this list
 
 .DELETE_ON_ERROR:
 .PHONY: all tests run dependencies test unit property integration browser soak asan coverage bench lint \
-        lint-floors lint-format lint-cppcheck lint-tidy format install clean help
+        lint-floors lint-format lint-cppcheck lint-tidy format install manual deb image clean help

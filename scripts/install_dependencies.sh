@@ -1,7 +1,7 @@
 #!/bin/sh
 # install_dependencies.sh SET... - installs the Debian packages of the named sets that are missing.
 #
-# Sets: build, run (the throwaway PostgreSQL of `make run`), test, coverage, bench.
+# Sets: build, run (the throwaway PostgreSQL of `make run`), test, coverage, bench, deb, image.
 # Nothing happens when nothing is missing, so every `make run` and `make test` may ask.  Each package is
 # named with its reason before anything changes.  Installing needs root, or sudo where it is installed;
 # without either the command to run stands on stderr and the status is 1.
@@ -45,10 +45,11 @@ test openssl                   certificates for the tests
 test check-postgres            a monitor that reads the console
 test prometheus-pgbouncer-exporter  a monitor that reads the console
 test pgbouncer                 an upstream that is itself a pooler
-test systemd                  checks the units, and rates their sandbox
+test systemd                   checks the units, and rates their sandbox
 test mandoc                    checks the manual pages
 test valgrind                  counts the instructions of a transaction
 test prometheus                scrapes /metrics and fires the alert rules; promtool checks both
+test docker-compose            reads docker-compose.yml by its schema; no engine is needed
 test chromium                  shows the page
 test chromium-driver           drives it
 test python3-selenium          tells the driver what to do
@@ -65,6 +66,12 @@ bench pgpool2                  likewise
 bench gnuplot-nox              draws the picture
 bench strace                   counts system calls
 bench util-linux               gives a proxy another user
+deb build-essential            what every package is built with
+deb debhelper                  makes the package
+deb dpkg-dev                   makes the package
+deb libcmocka-dev              unit tests run while it is made
+deb lintian                    finds faults in it
+image buildah                  builds images without a daemon
 END
 }
 

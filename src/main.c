@@ -1,5 +1,5 @@
 /*
- * main.c - which command: run, check, status, hash-password.
+ * main.c - which command: run, check, status, hash-password, import-pgbouncer.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,6 +17,7 @@
 #include "base/privileges.h"
 #include "cli/check.h"
 #include "cli/hash_password.h"
+#include "cli/import_pgbouncer.h"
 #include "cli/status.h"
 #include "config/config.h"
 #include "config/options.h"
@@ -30,6 +31,8 @@ static const char usage[] =
     "       pgreserve check [-t] [-c FILE]         check the configuration and the upstream\n"
     "       pgreserve status [--json] [--watch[=SECONDS]] [--ascii] [-c FILE] [--url URL]\n"
     "       pgreserve hash-password                make a users file's secret from a password\n"
+    "       pgreserve import-pgbouncer FILE        write the pgreserve.ini that matches a "
+    "pgbouncer.ini\n"
     "       pgreserve --help | --help-config | --version\n"
     "Without -c the configuration that is built in is used: SUPABASE_URL=... pgreserve just "
     "runs.\n";
@@ -166,6 +169,10 @@ int main(int argc, char **argv)
             options_print_help(stdout);
             return 0;
         }
+        if (strcmp(argv[i], "--options-mdoc") == 0) { /* what `make manual` asks */
+            options_print_mdoc(stdout);
+            return 0;
+        }
         if (strcmp(argv[i], "--version") == 0 || strcmp(argv[i], "-V") == 0) {
             puts("pgreserve " PGRESERVE_VERSION);
             return 0;
@@ -174,6 +181,8 @@ int main(int argc, char **argv)
             file = argv[++i];
         else if (strcmp(argv[i], "-t") == 0 && strcmp(command, "check") == 0)
             configuration_only = true;
+        else if (argv[i][0] != '-' && strcmp(command, "import-pgbouncer") == 0 && !file)
+            file = argv[i];
         else {
             fprintf(stderr, "pgreserve: unknown argument %s\n%s", argv[i], usage);
             return 1;
@@ -185,6 +194,11 @@ int main(int argc, char **argv)
         return check_command(file, configuration_only);
     if (strcmp(command, "hash-password") == 0)
         return hash_password_command();
-    fprintf(stderr, "pgreserve: unknown command %s\n%s", command, usage);
+    if (strcmp(command, "import-pgbouncer") == 0 && file)
+        return import_pgbouncer(file, stdout, stderr);
+    if (strcmp(command, "import-pgbouncer") == 0)
+        fprintf(stderr, "pgreserve: import-pgbouncer needs a file\n%s", usage);
+    else
+        fprintf(stderr, "pgreserve: unknown command %s\n%s", command, usage);
     return 1;
 }

@@ -51,5 +51,9 @@ extern const size_t option_count;
 const struct option *option_find(enum option_section section, const char *key);
 /* Every key with its default and its line of help, by sections. */
 void options_print_help(FILE *out);
+/* The options part of pgreserve.ini(5), in mdoc. */
+void options_print_mdoc(FILE *out);
+/* The keys for which the manual has sentences of its own, by index, for the test; false behind the last one. */
+bool options_manual_names(size_t index, enum option_section *section, const char **key);
 
 #endif
