@@ -147,6 +147,10 @@ struct config {
     char *tls_client_cert_file;
     char *tls_client_key_file;
     char *tls_client_ca_file;
+    char *tls_client_crl_file;
+    char *tls_client_protocols; /* never NULL once read: "secure" */
+    char *tls_client_ciphers;   /* up to TLS 1.2, OpenSSL's list; NULL or "default": its own */
+    char *tls_client_tls13_ciphers;
 
     void *raw; /* what config_get_text reads: the text of every value, as in force */
 };

@@ -133,6 +133,14 @@ const struct option options[] = {
      0, 0, NULL, true, "its key"},
     {OPTION_TLS, "client_ca_file", OPTION_TEXT, offsetof(struct config, tls_client_ca_file), "", 0,
      0, NULL, true, "who signs clients' certificates"},
+    {OPTION_TLS, "client_crl_file", OPTION_TEXT, offsetof(struct config, tls_client_crl_file), "",
+     0, 0, NULL, true, "clients' certificates that have been revoked"},
+    {OPTION_TLS, "client_protocols", OPTION_TEXT, offsetof(struct config, tls_client_protocols),
+     "secure", 0, 0, NULL, true, "tlsv1.2, tlsv1.3, or secure for both"},
+    {OPTION_TLS, "client_ciphers", OPTION_TEXT, offsetof(struct config, tls_client_ciphers),
+     "default", 0, 0, NULL, true, "OpenSSL's list of ciphers for TLS 1.2"},
+    {OPTION_TLS, "client_tls13_ciphers", OPTION_TEXT,
+     offsetof(struct config, tls_client_tls13_ciphers), "", 0, 0, NULL, true, "and for TLS 1.3"},
 };
 const size_t option_count = sizeof(options) / sizeof(options[0]);
 

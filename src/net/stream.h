@@ -31,6 +31,7 @@ struct stream {
     bool write_is_armed;
     bool is_shaking_hands;    /* TLS not yet up */
     int error;                /* errno of what broke it; 0 for an orderly end */
+    const char *tls_reason;   /* OpenSSL's words for what ended the handshake, static; NULL: none */
     SSL *ssl;                 /* NULL when plain; the owner frees it */
     uint64_t *received_bytes; /* counters that every read and write adds to; NULL: not counted */
     uint64_t *sent_bytes;

@@ -5,6 +5,7 @@
  * prove (trust, md5, SCRAM-SHA-256, certificate).  The answer to a wrong user and a wrong password is the same.  Then
  * open.c opens the session.
  */
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #define AUTH_SASL_CONTINUE 11
 #define AUTH_SASL_FINAL    12
 #define PASSWORD_MAX       65535u
+#define TLS_CLIENT_HELLO   0x16
 
 enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
 
@@ -186,11 +188,10 @@ void auth_ask_scram(struct client *client, const char *secret)
         scram_verifier_mock(&exchange->verifier, client->startup.user, client->proxy->secret);
     else if (!scram_verifier_parse(&exchange->verifier, secret))
         derive_verifier(client, secret, &exchange->verifier);
-    if (client->stream.ssl && client->proxy->tls) {
-        exchange->may_bind_channel = true;
+    if (client->stream.ssl)
         exchange->certificate_hash_bytes =
-            tls_certificate_hash(client->proxy->tls, exchange->certificate_hash);
-    }
+            tls_certificate_hash(client->stream.ssl, exchange->certificate_hash);
+    exchange->may_bind_channel = exchange->certificate_hash_bytes > 0;
     client->auth_step = STEP_SASL_FIRST;
     if (exchange->may_bind_channel)
         send_authentication(client, AUTH_SASL, both, sizeof(both));
@@ -306,11 +307,26 @@ static void take_password(struct client *client, const uint8_t *body, size_t len
 
 /* ---- first bytes ---- */
 
+static bool can_encrypt(const struct client *client)
+{
+    return client->proxy->tls && client->proxy->config->tls_client_mode != TLS_CLIENT_DISABLE &&
+           !client->is_unix && !client->stream.ssl;
+}
+
+static bool shake_hands(struct client *client)
+{
+    SSL *ssl = tls_accept(client->proxy->tls, client->stream.fd);
+    if (ssl)
+        stream_start_tls(&client->stream, ssl);
+    else
+        client_close(client);
+    return ssl != NULL;
+}
+
 /* Behind the request not one byte may have come along in the clear (CVE-2021-23222). */
 static size_t start_encryption(struct client *client, size_t taken, size_t length)
 {
-    bool can = client->proxy->tls && client->proxy->config->tls_client_mode != TLS_CLIENT_DISABLE &&
-               !client->is_unix && !client->stream.ssl;
+    bool can = can_encrypt(client);
     client->has_asked_tls = true;
     if (length > taken) {
         protocol_error(client, "received unencrypted data after SSL request");
@@ -318,13 +334,49 @@ static size_t start_encryption(struct client *client, size_t taken, size_t lengt
     }
     if (!stream_write(&client->stream, can ? "S" : "N", 1) || !can)
         return taken;
-    SSL *ssl = tls_accept(client->proxy->tls, client->stream.fd);
-    if (!ssl) {
-        client_close(client);
-        return length;
+    return shake_hands(client) ? taken : length;
+}
+
+/* Who came with TLS at once cannot read what is said in the clear, nor would PostgreSQL say anything: only the log does. */
+static bool refuse_direct(struct client *client, const char *why)
+{
+    log_client(LOG_LEVEL_INFO, client, "login refused", LOG_FIELD_KIND("reason", why));
+    client_close(client);
+    return false;
+}
+
+/* Direct TLS (PostgreSQL 17): the connection begins with a ClientHello, which is OpenSSL's to read, so that its first byte is
+ * only looked at.  False while there is nothing to be read as a start-up packet, or never will be. */
+static bool begin_connection(struct client *client)
+{
+    uint8_t first;
+    ssize_t got = recv(client->stream.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) {
+        client->stream.may_read = false;
+        return false;
     }
-    stream_start_tls(&client->stream, ssl);
-    return taken;
+    client->has_begun = true;
+    if (got != 1 || first != TLS_CLIENT_HELLO)
+        return true;
+    if (!can_encrypt(client))
+        return refuse_direct(client, "direct TLS is not offered here");
+    client->is_direct_tls = true;
+    client->has_asked_tls = true;
+    shake_hands(client);
+    return !client->stream.is_shaking_hands && auth_may_read(client);
+}
+
+bool auth_may_read(struct client *client)
+{
+    if (!client->has_begun)
+        return begin_connection(client);
+    if (client->stream.is_shaking_hands)
+        return false;
+    if (!client->is_direct_tls || !client->stream.ssl || client->state != CLIENT_STARTUP)
+        return true;
+    client->is_direct_tls = false;
+    return tls_speaks_postgresql(client->stream.ssl) ||
+           refuse_direct(client, "direct TLS without the application protocol \"postgresql\"");
 }
 
 static size_t refuse_gss(struct client *client, size_t taken, size_t length)
@@ -387,21 +439,10 @@ static size_t take_startup(struct client *client, const uint8_t *bytes, size_t l
     return packet;
 }
 
-/* Direct TLS (PostgreSQL 17): the first byte is a ClientHello's. */
-static bool is_client_hello(const struct client *client, const uint8_t *bytes, size_t length)
-{
-    return length > 0 && bytes[0] == 0x16 && !client->stream.ssl;
-}
-
 size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
 {
-    if (client->state == CLIENT_STARTUP) {
-        if (is_client_hello(client, bytes, length)) {
-            protocol_error(client, "invalid first packet: direct TLS is not offered here");
-            return length;
-        }
+    if (client->state == CLIENT_STARTUP)
         return take_startup(client, bytes, length);
-    }
     if (length < 5)
         return 0;
     uint32_t message = read_u32(bytes + 1);

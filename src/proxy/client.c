@@ -543,6 +543,8 @@ void client_pump(struct client *client)
     while (client->stream.may_read && wants_input(client) &&
            buffer_length(&client->held) < PROXY_HELD_MAX) {
         size_t held = buffer_length(&client->held);
+        if (client->state == CLIENT_STARTUP && !auth_may_read(client))
+            break;
         ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, PROXY_READ_BYTES);
         if (got <= 0)
             break;
@@ -566,6 +568,9 @@ void client_pump(struct client *client)
     if (client->waiter.lane)
         proxy_run_pool(client->pool);
     if (client->state != CLIENT_GONE && client->stream.is_broken) {
+        if (client->stream.is_shaking_hands && client->stream.tls_reason)
+            log_client(LOG_LEVEL_INFO, client, "login refused", LOG_FIELD_TEXT("of", "TLS"),
+                       LOG_FIELD_KIND("reason", client->stream.tls_reason));
         if (client->state == CLIENT_CLOSING)
             client_gone(client);
         else

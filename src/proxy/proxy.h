@@ -156,6 +156,8 @@ struct client {
     bool is_busy;          /* console: no more messages before its command is complete */
     bool is_administrator; /* console: may do everything, else only SHOW */
     bool is_counted;       /* in its pool's number of clients */
+    bool has_begun;        /* its first byte has been seen */
+    bool is_direct_tls;    /* which was a ClientHello's; its handshake has not been looked at */
     bool has_asked_tls;    /* SSLRequest was answered */
     bool has_asked_gss;
     bool has_own_unnamed; /* the backend's unnamed statement is its own, or there is none */
@@ -425,6 +427,8 @@ const char *client_doing(const struct client *client);
 
 /* Deals with bytes before CLIENT_READY; returns how many it took. */
 size_t auth_input(struct client *client, const uint8_t *bytes, size_t length);
+/* Whether there may be something to be read for auth_input, in CLIENT_STARTUP; begins direct TLS. */
+bool auth_may_read(struct client *client);
 /* Asks for the proof that the configured method wants; then auth_succeeded or a FATAL. */
 void auth_ask_proof(struct client *client);
 /* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
