@@ -13,11 +13,13 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "base/memory.h"
-#include "config/password.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define AUTH_OK            0
@@ -29,13 +31,6 @@
 #define TLS_CLIENT_HELLO   0x16
 
 enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
-
-/* A plain password's SCRAM verifier: derived once, for the derivation costs a millisecond. */
-struct verifier {
-    char *key; /* user, a zero byte's stand-in, secret */
-    struct scram_verifier verifier;
-    UT_hash_handle hh;
-};
 
 static void send_buffer(struct client *client, struct buffer *buffer)
 {
@@ -96,10 +91,10 @@ static void enter_console(struct client *client)
 void auth_succeeded(struct client *client)
 {
     struct proxy *proxy = client->proxy;
-    free(client->scram);
-    client->scram = NULL;
+    auth_forget_secrets(client);
     if (client->pool && !session_may_use_pool(client))
         return;
+    door_leave(client);
     send_authentication(client, AUTH_OK, NULL, 0);
     if (!client->pool) {
         enter_console(client);
@@ -149,33 +144,13 @@ static const char *secret_of(const struct client *client)
     return database->password;
 }
 
-static void derive_verifier(struct client *client, const char *secret,
-                            struct scram_verifier *verifier)
+/* The keys that a login is checked by are as good as a password for whoever pretends to be us. */
+void auth_forget_secrets(struct client *client)
 {
-    struct proxy *proxy = client->proxy;
-    struct verifier *known;
-    char *key = memory_printf("%s\n%s", client->startup.user, secret);
-    HASH_FIND_STR(proxy->verifiers, key, known);
-    if (!known) {
-        known = memory_alloc(sizeof(*known));
-        known->key = memory_strdup(key);
-        if (!password_verifier(&known->verifier, secret))
-            scram_verifier_mock(&known->verifier, client->startup.user, proxy->secret);
-        HASH_ADD_KEYPTR(hh, proxy->verifiers, known->key, strlen(known->key), known);
-    }
-    *verifier = known->verifier;
-    memory_free_secret(key);
-}
-
-void auth_forget_verifiers(struct proxy *proxy)
-{
-    struct verifier *verifier;
-    struct verifier *next;
-    HASH_ITER (hh, proxy->verifiers, verifier, next) {
-        HASH_DEL(proxy->verifiers, verifier);
-        memory_free_secret(verifier->key);
-        free(verifier);
-    }
+    if (client->scram)
+        OPENSSL_cleanse(client->scram, sizeof(*client->scram));
+    free(client->scram);
+    client->scram = NULL;
 }
 
 void auth_ask_scram(struct client *client, const char *secret)
@@ -187,7 +162,7 @@ void auth_ask_scram(struct client *client, const char *secret)
     if (!secret || md5_is_secret(secret))
         scram_verifier_mock(&exchange->verifier, client->startup.user, client->proxy->secret);
     else if (!scram_verifier_parse(&exchange->verifier, secret))
-        derive_verifier(client, secret, &exchange->verifier);
+        verifiers_derive(client->proxy, client->startup.user, secret, &exchange->verifier);
     if (client->stream.ssl)
         exchange->certificate_hash_bytes =
             tls_certificate_hash(client->stream.ssl, exchange->certificate_hash);

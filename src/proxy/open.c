@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proxy/events.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define STARTS_MAX 256 /* start-up settings that a lane remembers */

@@ -17,6 +17,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define HEADER_BYTES    5
