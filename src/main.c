@@ -15,6 +15,7 @@
 #include "admin/http.h"
 #include "base/log.h"
 #include "base/privileges.h"
+#include "base/process.h"
 #include "cli/check.h"
 #include "cli/hash_password.h"
 #include "cli/import_pgbouncer.h"
@@ -115,6 +116,7 @@ static int run_command(const char *file, char **arguments)
     log_setup((enum log_level)config->log_level, config->log_format == LOG_FORMAT_JSON);
     signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit();
+    process_allow_core_dumps(config->core_dumps);
     log_event(LOG_LEVEL_INFO, "starting", LOG_FIELD_TEXT("version", PGRESERVE_VERSION),
               LOG_FIELD_TEXT("configuration", config->path),
               LOG_FIELD_NUMBER("total_connections", config->total_connections));

@@ -57,3 +57,15 @@ void process_figures_read(struct process_figures *figures)
     read_memory(figures);
     figures->open_fds = count_descriptors();
 }
+
+/* A limit of 0 is for files only: a core that goes to a program (core(5), `|`) is dumped whatever the limit, unless that is
+ * exactly 1, which stands for "this is such a program itself" and is too small for any file.  The hard limit stays, so that
+ * a reload can change its mind. */
+void process_allow_core_dumps(bool is_allowed)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_CORE, &limit) < 0)
+        return;
+    limit.rlim_cur = is_allowed || limit.rlim_max < 1 ? limit.rlim_max : 1;
+    (void)setrlimit(RLIMIT_CORE, &limit);
+}

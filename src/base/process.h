@@ -4,6 +4,7 @@
 #ifndef BASE_PROCESS_H
 #define BASE_PROCESS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct process_figures {
@@ -16,5 +17,8 @@ struct process_figures {
 
 /* Reads them; a figure that cannot be had (no /proc) is 0. */
 void process_figures_read(struct process_figures *figures);
+
+/* Whether a crash may leave a core behind.  It would hold every password that the process knows. */
+void process_allow_core_dumps(bool is_allowed);
 
 #endif

@@ -30,7 +30,7 @@ struct arguments {
     bool as_json;
     bool is_ascii;
     double watch; /* seconds between two drawings; 0: once */
-    const char *url;
+    char *url;
     const char *file;
 };
 
@@ -49,7 +49,7 @@ static bool take_watch(struct arguments *arguments, const char *text)
 static bool take_arguments(struct arguments *arguments, int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
-        const char *word = argv[i];
+        char *word = argv[i];
         bool has_next = i + 1 < argc;
         if (strcmp(word, "--json") == 0)
             arguments->as_json = true;
@@ -80,7 +80,9 @@ static bool find_doors(struct daemon_doors *doors, const struct arguments *argum
     struct config_errors errors = {0};
     char why[WHY_BYTES];
     if (arguments->url) {
-        if (daemon_doors_from_url(doors, arguments->url, why, sizeof(why)))
+        bool is_door = daemon_doors_from_url(doors, arguments->url, why, sizeof(why));
+        memset(arguments->url, 'x', strlen(arguments->url)); /* `ps` shows it, password and all */
+        if (is_door)
             return true;
         fprintf(stderr, "pgreserve: %s", why);
         return false;

@@ -14,10 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 #include "config/config_parse.h"
 
 extern const char conf_pgreserve_ini[];
+
+#define CONFIG_FILE_MAX (8u << 20)
 
 static const char built_in[] = "built-in configuration";
 
@@ -192,6 +195,10 @@ static void apply_url(struct config_database *database, struct reading *reading,
         else
             add_keyword(database, part->keyword, part->val);
     }
+    for (PQconninfoOption *part = parts; part->keyword; part++) {
+        if (part->val && strstr(part->keyword, "password"))
+            explicit_bzero(part->val, strlen(part->val));
+    }
     PQconninfoFree(parts);
 }
 
@@ -261,34 +268,11 @@ struct config *config_parse(const char *name, const char *text, struct config_er
     return config_from_reading(reading, before);
 }
 
-static char *read_file(const char *path)
-{
-    FILE *file = fopen(path, "re");
-    if (!file)
-        return NULL;
-    size_t length = 0;
-    char *text = memory_alloc(1);
-    char piece[4096];
-    size_t got;
-    while ((got = fread(piece, 1, sizeof(piece), file)) > 0 && length < (8u << 20)) {
-        text = memory_resize(text, length + got + 1);
-        memcpy(text + length, piece, got);
-        length += got;
-        text[length] = '\0';
-    }
-    if (ferror(file)) {
-        free(text);
-        text = NULL;
-    }
-    fclose(file);
-    return text;
-}
-
 struct config *config_load(const char *path, struct config_errors *errors)
 {
     if (!path)
         return config_parse(built_in, conf_pgreserve_ini, errors);
-    char *text = read_file(path);
+    char *text = file_read(path, CONFIG_FILE_MAX);
     if (!text) {
         struct reading reading = {.name = path, .errors = errors};
         reading_error(&reading, 0, "cannot be read: %s", strerror(errno));
@@ -404,8 +388,12 @@ static bool network_holds(const struct config_network *network, int family, cons
 
 bool config_networks_allow(const struct config_networks *networks, const struct sockaddr *address)
 {
-    if (networks->count == 0 || address->sa_family == AF_UNIX || address->sa_family == AF_UNSPEC)
-        return true;
+    return networks->count == 0 || address->sa_family == AF_UNIX ||
+           address->sa_family == AF_UNSPEC || config_networks_contain(networks, address);
+}
+
+bool config_networks_contain(const struct config_networks *networks, const struct sockaddr *address)
+{
     int family = address->sa_family;
     const uint8_t *bytes = (const uint8_t *)&((const struct sockaddr_in *)address)->sin_addr;
     if (family == AF_INET6) {

@@ -127,6 +127,7 @@ struct config {
     int64_t shutdown_timeout_us;
     int64_t upgrade_timeout_us;
     char *user; /* to run as when started as root; NULL: nobody else */
+    bool core_dumps;
 
     struct config_database *databases; /* in the file's order */
     size_t database_count;
@@ -143,12 +144,20 @@ struct config {
     /* [auth] */
     int auth_method;  /* enum auth_method */
     char *users_file; /* NULL: the upstream's own user and password */
+    int max_logins;   /* at one door, that have not logged in; 0: any number */
+    int max_failures; /* of an address, in a window; 0: any number */
+    int64_t failure_window_us;
+    struct config_networks failure_exempt;
 
     /* [tls], files are PEM; NULL when not given */
     int tls_client_mode; /* enum tls_client_mode */
     char *tls_client_cert_file;
     char *tls_client_key_file;
     char *tls_client_ca_file;
+    char *tls_client_crl_file;
+    char *tls_client_protocols; /* never NULL once read: "secure" */
+    char *tls_client_ciphers;   /* up to TLS 1.2, OpenSSL's list; NULL or "default": its own */
+    char *tls_client_tls13_ciphers;
 
     void *raw; /* what config_get_text reads: the text of every value, as in force */
 };
@@ -178,6 +187,10 @@ bool config_names_contain(const struct config_names *names, const char *name);
 /* True when `address` (AF_INET, AF_INET6, IPv4-mapped too) is in a range, or the list is empty; a unix
  * socket's address is in every list. */
 bool config_networks_allow(const struct config_networks *networks, const struct sockaddr *address);
+
+/* True when `address` is in one of the ranges: an empty list holds nobody, and no unix socket. */
+bool config_networks_contain(const struct config_networks *networks,
+                             const struct sockaddr *address);
 
 /* Walks every option of every section in force, in the table's order, for SHOW CONFIG.  `key` is the
  * section and key joined as "section.key" for pools and databases ("pool:adhoc.size") and the bare key

@@ -41,6 +41,9 @@ static const struct {
      "users file and the certificates are read again as that user on HUP.\nWithout it pgreserve "
      "runs "
      "on as root, and warns of it."},
+    {OPTION_PGRESERVE, "core_dumps",
+     "Whether a crash may leave a core behind.\nIt would hold every password that the process "
+     "knows."},
     {OPTION_DATABASE, "url",
      "Where the database is: any libpq connection string, with several hosts, sslmode, service, "
      "target_session_attrs and so on."},
@@ -137,9 +140,42 @@ static const struct {
      "Who may log in, in the format of PgBouncer's userlist.txt: \"name\" \"secret\" a line.\nA "
      "secret is a password, an md5 hash or a SCRAM verifier, which\n.Ic pgreserve "
      "hash-password\nmakes.\nEmpty is the upstream's own user and password."},
-    {OPTION_TLS, "client_mode", "What clients must speak, in the words of libpq's sslmode."},
-    {OPTION_TLS, "client_cert_file", "Our certificate, PEM."},
-    {OPTION_TLS, "client_key_file", "Its key, PEM."},
+    {OPTION_AUTH, "max_logins",
+     "Connections that may be there without having logged in, at each door: that of the pools "
+     "without "
+     "a reservation, that of each reserved pool, that of the console.\nWho comes to a full door "
+     "takes "
+     "the place of a connection that has been silent for 3 seconds, or waits until there is "
+     "room.\n0 "
+     "is no limit."},
+    {OPTION_AUTH, "max_failures",
+     "Logins of one address that may fail within failure_window, at one door.\nThen it is refused "
+     "at "
+     "once, SQLSTATE 53300, until enough of them are forgiven.\nAn IPv6 network of 64 bits counts "
+     "as "
+     "one address.\n0 is no limit."},
+    {OPTION_AUTH, "failure_window", "After what time a failed login is forgiven."},
+    {OPTION_AUTH, "failure_exempt",
+     "Addresses whose failures are not counted: many share this machine's own, and one with a "
+     "wrong "
+     "password must not keep out the others."},
+    {OPTION_TLS, "client_mode",
+     "What clients must speak, in the words of libpq's sslmode.\nverify-ca and verify-full demand "
+     "a "
+     "certificate that client_ca_file vouches for, and mean the same, as in PgBouncer; its name is "
+     "compared with the user's by method = cert.\nWith any but disable, TLS may begin at once too: "
+     "libpq's sslnegotiation=direct."},
+    {OPTION_TLS, "client_cert_file",
+     "Our certificate with its chain, PEM.\nHUP reads it and the other files again: new "
+     "connections "
+     "get what is new, old ones go on; when anything in them is wrong, the old ones stay."},
+    {OPTION_TLS, "client_key_file", "Its key, PEM, without a pass phrase."},
+    {OPTION_TLS, "client_crl_file", "Which of clients' certificates have been revoked, PEM."},
+    {OPTION_TLS, "client_protocols", "tlsv1.2, tlsv1.3, or both, which is what secure means."},
+    {OPTION_TLS, "client_ciphers",
+     "OpenSSL's list of ciphers up to TLS 1.2; default is OpenSSL's own choice."},
+    {OPTION_TLS, "client_tls13_ciphers",
+     "OpenSSL's list of ciphers for TLS 1.3; empty is OpenSSL's own choice."},
     {OPTION_TLS, "client_ca_file", "Who signs clients' certificates, PEM."},
 };
 

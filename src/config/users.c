@@ -11,7 +11,10 @@
 
 #include <uthash.h>
 
+#include "base/file.h"
 #include "base/memory.h"
+
+#define USERS_FILE_MAX (64u << 20)
 
 struct user {
     char *name;
@@ -124,12 +127,14 @@ struct users *users_parse(const char *name, const char *text, struct config_erro
 {
     struct users *users = users_new();
     char *copy = memory_strdup(text);
+    size_t length = strlen(copy);
     char *at = copy;
     size_t before = errors->count;
     int number = 0;
     for (char *line; (line = strsep(&at, "\n"));)
         parse_line(users, line, name, ++number, errors);
-    memory_free_secret(copy);
+    explicit_bzero(copy, length); /* it is in pieces by now */
+    free(copy);
     if (errors->count == before)
         return users;
     users_free(users);
@@ -138,16 +143,20 @@ struct users *users_parse(const char *name, const char *text, struct config_erro
 
 struct users *users_load(const char *path, struct config_errors *errors)
 {
-    FILE *file = fopen(path, "re");
-    if (!file) {
-        add_error(errors, memory_printf("%s: cannot be read: %s", path, strerror(errno)));
+    char *text = file_read(path, USERS_FILE_MAX);
+    if (!text) {
+        add_error(errors,
+                  memory_printf("%s: cannot be read: %s", path,
+                                errno == EILSEQ ? "it holds a zero byte" : strerror(errno)));
         return NULL;
     }
-    char *text = NULL;
-    size_t capacity = 0;
-    ssize_t got = getdelim(&text, &capacity, '\0', file);
-    fclose(file);
-    struct users *users = users_parse(path, got > 0 ? text : "", errors);
-    free(text);
+    struct users *users = users_parse(path, text, errors);
+    memory_free_secret(text);
     return users;
+}
+
+void users_visit(const struct users *users, users_visitor visitor, void *arg)
+{
+    for (const struct user *user = users->by_name; user; user = user->hh.next)
+        visitor(arg, user->name, user->secret);
 }

@@ -23,5 +23,7 @@ void users_free(struct users *users);
 /* The secret of `name`, or NULL; owned by `users`. */
 const char *users_find(const struct users *users, const char *name);
 size_t users_count(const struct users *users);
+typedef void (*users_visitor)(void *arg, const char *name, const char *secret);
+void users_visit(const struct users *users, users_visitor visitor, void *arg);
 
 #endif

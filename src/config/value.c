@@ -229,6 +229,7 @@ bool value_parse(const struct option *option, void *base, const char *text, char
         return true;
     case OPTION_NETWORKS:
         snprintf(why, why_bytes, "is not a list of networks such as 10.0.0.0/8");
+        value_free(option, base); /* the default's */
         return parse_networks(text, field);
     case OPTION_TEXT:
     case OPTION_SECRET:

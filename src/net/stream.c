@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <openssl/err.h>
+#include <openssl/x509.h>
 
 static void on_event(evutil_socket_t fd, short what, void *arg);
 
@@ -54,11 +55,22 @@ static void disarm_write(struct stream *stream)
     stream->write_event = NULL;
 }
 
+/* In OpenSSL's words, which are static: why the peer's certificate is refused, else the error. */
+static const char *tls_reason(const SSL *ssl)
+{
+    long verdict = SSL_get_verify_result(ssl);
+    if (verdict != X509_V_OK)
+        return X509_verify_cert_error_string(verdict);
+    return ERR_reason_error_string(ERR_peek_last_error());
+}
+
 /* What an SSL call that failed means: true when it only has to wait. */
 static bool tls_has_to_wait(struct stream *stream, int result)
 {
     int reason = SSL_get_error(stream->ssl, result);
     int error = errno;
+    if (reason == SSL_ERROR_SSL)
+        stream->tls_reason = tls_reason(stream->ssl);
     ERR_clear_error();
     if (reason == SSL_ERROR_WANT_READ)
         return true;

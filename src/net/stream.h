@@ -24,13 +24,14 @@ struct stream;
 typedef void (*stream_callback)(struct stream *stream, void *arg);
 
 struct stream {
-    int fd;                /* -1 when closed */
-    bool may_read;         /* an edge came and reading has not met the end of it */
-    bool saw_close;        /* the kernel says that the peer has closed: read on to the end */
-    bool is_broken;        /* an error or the end was met: nothing more can be read or written */
-    bool is_shaking_hands; /* TLS not yet up */
-    int error;             /* errno of what broke it; 0 for an orderly end */
-    SSL *ssl;              /* NULL when plain; the owner frees it */
+    int fd;                 /* -1 when closed */
+    bool may_read;          /* an edge came and reading has not met the end of it */
+    bool saw_close;         /* the kernel says that the peer has closed: read on to the end */
+    bool is_broken;         /* an error or the end was met: nothing more can be read or written */
+    bool is_shaking_hands;  /* TLS not yet up */
+    int error;              /* errno of what broke it; 0 for an orderly end */
+    const char *tls_reason; /* OpenSSL's words for what ended the handshake, static; NULL: none */
+    SSL *ssl;               /* NULL when plain; the owner frees it */
     uint64_t *counts; /* bytes received, then sent, that every read and write adds to; NULL: none */
     struct event read_event;
     struct event *write_event; /* made when a write first has to wait, gone when it went on */

@@ -245,8 +245,9 @@ static bool proof_matches(const struct scram_exchange *exchange, const char *aut
     for (size_t i = 0; i < KEY; i++)
         client[i] = proof[i] ^ signature[i];
     SHA256(client, KEY, stored);
-    return CRYPTO_memcmp(stored, exchange->verifier.stored_key, KEY) == 0 &&
-           !exchange->verifier.is_mock;
+    bool is_equal = CRYPTO_memcmp(stored, exchange->verifier.stored_key, KEY) == 0;
+    OPENSSL_cleanse(client, sizeof(client));
+    return is_equal && !exchange->verifier.is_mock;
 }
 
 enum scram_result scram_final(struct scram_exchange *exchange, const uint8_t *message,

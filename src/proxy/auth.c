@@ -5,6 +5,7 @@
  * prove (trust, md5, SCRAM-SHA-256, certificate).  The answer to a wrong user and a wrong password is the same.  Then
  * open.c opens the session.
  */
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +13,14 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "base/memory.h"
-#include "config/password.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define AUTH_OK            0
@@ -26,15 +29,9 @@
 #define AUTH_SASL_CONTINUE 11
 #define AUTH_SASL_FINAL    12
 #define PASSWORD_MAX       65535u
+#define TLS_CLIENT_HELLO   0x16
 
 enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
-
-/* A plain password's SCRAM verifier: derived once, for the derivation costs a millisecond. */
-struct verifier {
-    char *key; /* user, a zero byte's stand-in, secret */
-    struct scram_verifier verifier;
-    UT_hash_handle hh;
-};
 
 static void send_buffer(struct client *client, struct buffer *buffer)
 {
@@ -102,10 +99,10 @@ static void enter_console(struct client *client)
 
 void auth_succeeded(struct client *client)
 {
-    free(client->scram);
-    client->scram = NULL;
+    auth_forget_secrets(client);
     if (client->pool && !session_may_use_pool(client))
         return;
+    door_leave(client);
     send_authentication(client, AUTH_OK, NULL, 0);
     if (!client->pool) {
         enter_console(client);
@@ -162,33 +159,13 @@ static const char *secret_of(const struct client *client)
     return database->password;
 }
 
-static void derive_verifier(struct client *client, const char *secret,
-                            struct scram_verifier *verifier)
+/* The keys that a login is checked by are as good as a password for whoever pretends to be us. */
+void auth_forget_secrets(struct client *client)
 {
-    struct proxy *proxy = client->proxy;
-    struct verifier *known;
-    char *key = memory_printf("%s\n%s", client->user, secret);
-    HASH_FIND_STR(proxy->verifiers, key, known);
-    if (!known) {
-        known = memory_alloc(sizeof(*known));
-        known->key = memory_strdup(key);
-        if (!password_verifier(&known->verifier, secret))
-            scram_verifier_mock(&known->verifier, client->user, proxy->secret);
-        HASH_ADD_KEYPTR(hh, proxy->verifiers, known->key, strlen(known->key), known);
-    }
-    *verifier = known->verifier;
-    memory_free_secret(key);
-}
-
-void auth_forget_verifiers(struct proxy *proxy)
-{
-    struct verifier *verifier;
-    struct verifier *next;
-    HASH_ITER (hh, proxy->verifiers, verifier, next) {
-        HASH_DEL(proxy->verifiers, verifier);
-        memory_free_secret(verifier->key);
-        free(verifier);
-    }
+    if (client->scram)
+        OPENSSL_cleanse(client->scram, sizeof(*client->scram));
+    free(client->scram);
+    client->scram = NULL;
 }
 
 void auth_ask_scram(struct client *client, const char *secret)
@@ -200,12 +177,11 @@ void auth_ask_scram(struct client *client, const char *secret)
     if (!secret || md5_is_secret(secret))
         scram_verifier_mock(&exchange->verifier, client->user, client->proxy->secret);
     else if (!scram_verifier_parse(&exchange->verifier, secret))
-        derive_verifier(client, secret, &exchange->verifier);
-    if (client->stream.ssl && client->proxy->tls) {
-        exchange->may_bind_channel = true;
+        verifiers_derive(client->proxy, client->user, secret, &exchange->verifier);
+    if (client->stream.ssl)
         exchange->certificate_hash_bytes =
-            tls_certificate_hash(client->proxy->tls, exchange->certificate_hash);
-    }
+            tls_certificate_hash(client->stream.ssl, exchange->certificate_hash);
+    exchange->may_bind_channel = exchange->certificate_hash_bytes > 0;
     client->auth_step = STEP_SASL_FIRST;
     if (exchange->may_bind_channel)
         send_authentication(client, AUTH_SASL, both, sizeof(both));
@@ -319,11 +295,26 @@ static void take_password(struct client *client, const uint8_t *body, size_t len
 
 /* ---- first bytes ---- */
 
+static bool can_encrypt(const struct client *client)
+{
+    return client->proxy->tls && client->proxy->config->tls_client_mode != TLS_CLIENT_DISABLE &&
+           !client->is_unix && !client->stream.ssl;
+}
+
+static bool shake_hands(struct client *client)
+{
+    SSL *ssl = tls_accept(client->proxy->tls, client->stream.fd);
+    if (ssl)
+        stream_start_tls(&client->stream, ssl);
+    else
+        client_close(client);
+    return ssl != NULL;
+}
+
 /* Behind the request not one byte may have come along in the clear (CVE-2021-23222). */
 static size_t start_encryption(struct client *client, size_t taken, size_t length)
 {
-    bool can = client->proxy->tls && client->proxy->config->tls_client_mode != TLS_CLIENT_DISABLE &&
-               !client->is_unix && !client->stream.ssl;
+    bool can = can_encrypt(client);
     client->has_asked_tls = true;
     if (length > taken) {
         protocol_error(client, "received unencrypted data after SSL request");
@@ -331,13 +322,49 @@ static size_t start_encryption(struct client *client, size_t taken, size_t lengt
     }
     if (!stream_write(&client->stream, can ? "S" : "N", 1) || !can)
         return taken;
-    SSL *ssl = tls_accept(client->proxy->tls, client->stream.fd);
-    if (!ssl) {
-        client_close(client);
-        return length;
+    return shake_hands(client) ? taken : length;
+}
+
+/* Who came with TLS at once cannot read what is said in the clear, nor would PostgreSQL say anything: only the log does. */
+static bool refuse_direct(struct client *client, const char *why)
+{
+    log_client(LOG_LEVEL_INFO, client, "login refused", LOG_FIELD_KIND("reason", why));
+    client_close(client);
+    return false;
+}
+
+/* Direct TLS (PostgreSQL 17): the connection begins with a ClientHello, which is OpenSSL's to read, so that its first byte is
+ * only looked at.  False while there is nothing to be read as a start-up packet, or never will be. */
+static bool begin_connection(struct client *client)
+{
+    uint8_t first;
+    ssize_t got = recv(client->stream.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (got < 0 && errno == EAGAIN) {
+        client->stream.may_read = false;
+        return false;
     }
-    stream_start_tls(&client->stream, ssl);
-    return taken;
+    client->has_begun = true;
+    if (got != 1 || first != TLS_CLIENT_HELLO)
+        return true;
+    if (!can_encrypt(client))
+        return refuse_direct(client, "direct TLS is not offered here");
+    client->is_direct_tls = true;
+    client->has_asked_tls = true;
+    shake_hands(client);
+    return !client->stream.is_shaking_hands && auth_may_read(client);
+}
+
+bool auth_may_read(struct client *client)
+{
+    if (!client->has_begun)
+        return begin_connection(client);
+    if (client->stream.is_shaking_hands)
+        return false;
+    if (!client->is_direct_tls || !client->stream.ssl || client->state != CLIENT_STARTUP)
+        return true;
+    client->is_direct_tls = false;
+    return tls_speaks_postgresql(client->stream.ssl) ||
+           refuse_direct(client, "direct TLS without the application protocol \"postgresql\"");
 }
 
 static size_t refuse_gss(struct client *client, size_t taken, size_t length)
@@ -400,21 +427,10 @@ static size_t take_startup(struct client *client, const uint8_t *bytes, size_t l
     return packet;
 }
 
-/* Direct TLS (PostgreSQL 17): the first byte is a ClientHello's. */
-static bool is_client_hello(const struct client *client, const uint8_t *bytes, size_t length)
-{
-    return length > 0 && bytes[0] == 0x16 && !client->stream.ssl;
-}
-
 size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
 {
-    if (client->state == CLIENT_STARTUP) {
-        if (is_client_hello(client, bytes, length)) {
-            protocol_error(client, "invalid first packet: direct TLS is not offered here");
-            return length;
-        }
+    if (client->state == CLIENT_STARTUP)
         return take_startup(client, bytes, length);
-    }
     if (length < 5)
         return 0;
     uint32_t message = read_u32(bytes + 1);

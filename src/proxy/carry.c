@@ -20,6 +20,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/login.h"
 #include "proxy/prepare.h"
 #include "proxy/upgrade.h"
 
@@ -469,6 +470,7 @@ static const char *find_place(struct client *client, enum stage stage)
         return NULL;
     if (!startup->user || !startup->database || !client->base || !client->settings)
         return "its record lacks something";
+    door_leave(client);
     session_take_names(client);
     if (!config_find_database(client->proxy->config, client->database))
         return "its database is not configured any more";
@@ -527,6 +529,8 @@ struct client *carry_read(struct proxy *proxy, const void *record, size_t length
     }
     if (frame.stage == STAGE_START) {
         client_forget_startup(client);
+        client->has_begun = buffer_length(&client->held) > 0 || client->has_asked_tls ||
+                            client->has_asked_gss;
         return client;
     }
     client->is_counted = true;

@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "proto/record.h"
+#include "proxy/login.h"
 #include "proxy/carry.h"
 
 #define PARAMETERS_MAX 64

@@ -21,6 +21,7 @@
 #include "proxy/carry.h"
 #include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 
@@ -63,6 +64,7 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
     }
     TAILQ_INSERT_TAIL(&proxy->clients, client, link);
     proxy->client_count++;
+    door_enter(client);
     client_set_state(client, CLIENT_STARTUP);
     return client;
 }
@@ -104,11 +106,11 @@ void client_gone(struct client *client)
     buffer_free(&client->held);
     client_statements_free(&proxy->statements, &client->statements);
     settle_client_free(client);
-    free(client->scram);
+    auth_forget_secrets(client);
+    door_leave(client);
     free(client->scan);
     client_forget_query(client);
     client->scan = NULL;
-    client->scram = NULL;
     client_forget_startup(client);
     if (proxy->sweep_next == client)
         proxy->sweep_next = TAILQ_NEXT(client, link);
@@ -169,6 +171,14 @@ void client_close(struct client *client)
         proxy_read_later(client);
 }
 
+void client_evict(struct client *client)
+{
+    client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS,
+                 "too many logins in progress (max_logins reached)", NULL, NULL);
+    if (client->state == CLIENT_CLOSING)
+        client_gone(client);
+}
+
 void client_sweep(struct client *client)
 {
     if (client->state == CLIENT_CLOSING &&
@@ -176,7 +186,7 @@ void client_sweep(struct client *client)
         client_gone(client);
 }
 
-static void send_error(struct client *client, char type, const struct error_fields *fields)
+void client_send_error(struct client *client, char type, const struct error_fields *fields)
 {
     struct buffer message = {0};
     if (type == 'E')
@@ -192,6 +202,14 @@ static bool is_let_in(const struct client *client)
            client->state != CLIENT_LOGIN;
 }
 
+/* A password that is wrong, a certificate of somebody else, a message that is none. */
+static bool is_failed_proof(const char *sqlstate)
+{
+    return strcmp(sqlstate, SQLSTATE_INVALID_PASSWORD) == 0 ||
+           strcmp(sqlstate, SQLSTATE_INVALID_AUTHORIZATION) == 0 ||
+           strcmp(sqlstate, SQLSTATE_PROTOCOL_VIOLATION) == 0;
+}
+
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint)
 {
@@ -200,8 +218,11 @@ void client_fatal(struct client *client, const char *sqlstate, const char *messa
         return;
     log_client(LOG_LEVEL_INFO, client, is_let_in(client) ? "client ended" : "login refused",
                LOG_FIELD_KIND("sqlstate", sqlstate), LOG_FIELD_TEXT("reason", message));
+    if (client->state == CLIENT_AUTHENTICATING && is_failed_proof(sqlstate))
+        door_note_failure(client);
     if (!client->stream.is_shaking_hands)
-        send_error(client, 'E', &(struct error_fields){"FATAL", sqlstate, message, detail, hint});
+        client_send_error(client, 'E',
+                          &(struct error_fields){"FATAL", sqlstate, message, detail, hint});
     client->is_lingering = true;
     client_close(client);
 }
@@ -298,108 +319,6 @@ void client_granted(struct client *client, struct server *server)
     relay_held(client);
     if (client->state != CLIENT_GONE && client->stream.may_read)
         proxy_read_later(client);
-}
-
-static bool is_fatal_here(const struct client *client)
-{
-    return client->state == CLIENT_LOGIN || !client->pool->config ||
-           client->pool->config->mode == POOL_MODE_SESSION;
-}
-
-/* The client of this pool that has held its backend longest. */
-static const struct client *longest_holder(const struct proxy_pool *pool)
-{
-    const struct client *longest = NULL;
-    const struct server *server;
-    TAILQ_FOREACH (server, &pool->proxy->servers, link) {
-        if (server->client && server->client->pool == pool &&
-            (!longest || server->client->linked_us < longest->linked_us))
-            longest = server->client;
-    }
-    return longest;
-}
-
-static int connections_in_use(const struct proxy_pool *pool)
-{
-    return pool->pool.counts[BACKEND_BUSY] + pool->pool.counts[BACKEND_CLEANING];
-}
-
-/* Whom to ask to let go; "" when nobody holds any.  free() it. */
-static char *describe_longest_holder(const struct proxy_pool *pool)
-{
-    const struct client *longest = longest_holder(pool);
-    char address[INET6_ADDRSTRLEN];
-    int port;
-    if (!longest)
-        return memory_strdup("");
-    client_address_text(longest, address, sizeof(address), &port);
-    return memory_printf("held longest by user \"%s\" from %s:%d, application \"%s\", for %.1f s",
-                         longest->user, address, port, longest->application_name,
-                         (double)(pool->proxy->now_us - longest->linked_us) / (double)CLOCK_S);
-}
-
-void client_wait_notice(struct client *client, int before)
-{
-    const struct proxy_pool *pool = client->pool;
-    if (client->state != CLIENT_WAITING)
-        return; /* during the login drivers do not expect it */
-    char *message = memory_printf("still waiting for a connection of pool \"%s\": %d in use, "
-                                  "%d clients waiting before you",
-                                  pool->name, connections_in_use(pool), before);
-    char *holder = describe_longest_holder(pool);
-    send_error(
-        client, 'N',
-        &(struct error_fields){"NOTICE", SQLSTATE_SUCCESS, message, *holder ? holder : NULL, NULL});
-    free(message);
-    free(holder);
-}
-
-static char *describe_holders(const struct proxy_pool *pool, int waiting)
-{
-    char *holder = describe_longest_holder(pool);
-    char *text = memory_printf("%d connections in use, %d clients waiting%s%s.",
-                               connections_in_use(pool), waiting, *holder ? "; " : "", holder);
-    free(holder);
-    return text;
-}
-
-void client_wait_timed_out(struct client *client)
-{
-    static const char hint[] =
-        "Keep transactions short, raise size, max_overflow or timeout, or see who holds the "
-        "connections with SHOW HOLDERS on the admin port.";
-    struct proxy_pool *pool = client->pool;
-    const struct pool_settings *settings = &pool->pool.settings;
-    char *message = memory_printf(
-        "pool \"%s\" limit of size %d overflow %d reached, connection timed out, timeout %g s",
-        pool->name, settings->size, settings->max_overflow,
-        (double)settings->timeout_us / (double)CLOCK_S);
-    char *detail = describe_holders(pool, pool->pool.waiting + 1);
-    log_client(
-        LOG_LEVEL_WARNING, client, "wait timed out", LOG_FIELD_KIND("reason", pool->name),
-        LOG_FIELD_SECONDS("waited", events_seconds_since(client->proxy, client->waiter.since_us)),
-        LOG_FIELD_NUMBER("in_use", connections_in_use(pool)),
-        LOG_FIELD_NUMBER("still_waiting", pool->pool.waiting), LOG_FIELD_TEXT("holder", detail));
-    stats_wait_timed_out(client);
-    if (is_fatal_here(client))
-        client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
-    else
-        client_error(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
-    free(message);
-    free(detail);
-}
-
-void client_upstream_failed(struct client *client)
-{
-    const struct lane *lane = client->lane;
-    char *message = memory_printf("could not connect to upstream: %s",
-                                  lane->error ? lane->error : "no connection");
-    const char *sqlstate = lane->error_state[0] ? lane->error_state : SQLSTATE_CANNOT_CONNECT;
-    if (client->state == CLIENT_LOGIN)
-        client_fatal(client, sqlstate, message, NULL, NULL);
-    else
-        client_error(client, sqlstate, message, NULL, NULL);
-    free(message);
 }
 
 /* ---- reading ---- */
@@ -514,6 +433,8 @@ void client_pump(struct client *client)
     while (client->stream.may_read && wants_input(client) &&
            buffer_length(&client->held) < PROXY_HELD_MAX) {
         size_t held = buffer_length(&client->held);
+        if (client->state == CLIENT_STARTUP && !auth_may_read(client))
+            break;
         ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, PROXY_READ_BYTES);
         if (got <= 0)
             break;
@@ -537,6 +458,9 @@ void client_pump(struct client *client)
     if (client->waiter.lane)
         proxy_run_pool(client->pool);
     if (client->state != CLIENT_GONE && client->stream.is_broken) {
+        if (client->stream.is_shaking_hands && client->stream.tls_reason)
+            log_client(LOG_LEVEL_INFO, client, "login refused", LOG_FIELD_TEXT("of", "TLS"),
+                       LOG_FIELD_KIND("reason", client->stream.tls_reason));
         if (client->state == CLIENT_CLOSING)
             client_gone(client);
         else

@@ -76,7 +76,7 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
     struct proxy *proxy = listener->proxy;
     (void)what;
     proxy->now_us = clock_now_us();
-    for (;;) {
+    while (door_admits(listener)) {
         struct sockaddr_storage address = {0};
         socklen_t length = sizeof(address);
         int accepted =

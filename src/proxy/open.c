@@ -14,6 +14,7 @@
 #include "proto/build.h"
 #include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define STARTS_MAX 256 /* start-up settings that a lane remembers */

@@ -6,6 +6,7 @@
  * becomes 20 ms while somebody waits.  It does not look at everybody: idle clients take turns.
  */
 #include "proxy/listener.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 
@@ -49,6 +50,7 @@ static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool
     struct pool_settings settings = reload_settings(config);
     pool_init(&pool->pool, &proxy->budget, pool->index, &settings, seed);
     pool_configure(&pool->pool, &settings, config->reserved);
+    door_init(&pool->door, 2 + (unsigned)pool->index);
     proxy->pools[proxy->pool_count++] = pool;
     return pool;
 }
@@ -334,6 +336,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     }
     sweep_holders(proxy);
     sweep_slice(proxy);
+    door_tick(proxy);
     upstream_settle(proxy);
     probe_release(proxy);
     proxy_run_pools(proxy);
@@ -431,6 +434,9 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     TAILQ_INIT(&proxy->later);
     proxy->budget.total = config->total_connections;
     proxy->workers = workers_new(base, 8);
+    proxy->failures = failures_new();
+    door_init(&proxy->shared_door, 0);
+    door_init(&proxy->admin_door, 1);
     proxy->later_event = event_new(base, -1, 0, on_later, proxy);
     proxy->tick_event = evtimer_new(base, on_tick, proxy);
     if (getrandom(proxy->secret, sizeof(proxy->secret), 0) < 0)
@@ -488,6 +494,7 @@ bool proxy_start(struct proxy *proxy)
         proxy->signal_events[i] = evsignal_new(proxy->base, signals[i], on_signal, proxy);
         event_add(proxy->signal_events[i], NULL);
     }
+    verifiers_refresh(proxy);
     struct timeval soon = {0, 0};
     event_add(proxy->tick_event, &soon);
     return true;
@@ -521,6 +528,7 @@ void proxy_free(struct proxy *proxy)
         client_close(client);
         client_pump(client);
     }
+    verifiers_stop(proxy);
     workers_free(proxy->workers);
     for (struct server *server; (server = TAILQ_FIRST(&proxy->servers));)
         server_forget(server);
@@ -535,7 +543,8 @@ void proxy_free(struct proxy *proxy)
     }
     event_free(proxy->later_event);
     event_free(proxy->tick_event);
-    auth_forget_verifiers(proxy);
+    verifiers_free(proxy);
+    failures_free(proxy->failures);
     if (proxy->users)
         users_free(proxy->users);
     if (proxy->tls)

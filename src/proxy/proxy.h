@@ -33,6 +33,7 @@
 #include "net/tls.h"
 #include "net/worker.h"
 #include "policy/budget.h"
+#include "policy/failures.h"
 #include "policy/pin.h"
 #include "policy/pool.h"
 #include "policy/prepared.h"
@@ -43,6 +44,7 @@
 #include "proto/sql.h"
 #include "proto/sql_memo.h"
 #include "proto/startup.h"
+#include "proxy/door.h"
 #include "proxy/stats.h"
 
 #define PROXY_READ_BYTES   65536 /* one read */
@@ -59,6 +61,8 @@ struct upstream;
 struct probe;
 struct upgrade;
 struct takeover;
+struct verifiers_job;
+struct error_fields;
 
 /* Connections that are asked what they lead to, at most (probe.c). */
 #define PROBES_MAX 4
@@ -70,6 +74,7 @@ struct proxy_pool {
     size_t index;
     const struct config_pool *config; /* NULL once a reload has dropped the pool */
     char *name;
+    struct login_door door; /* of those who come to it, when it reserves something */
     int clients;
     int pinned; /* of these, tied to their backends */
     int64_t
@@ -177,6 +182,8 @@ struct client {
     bool is_busy : 1;          /* console: no more messages before its command is complete */
     bool is_administrator : 1; /* console: may do everything, else only SHOW */
     bool is_counted : 1;       /* in its pool's number of clients */
+    bool has_begun : 1;        /* its first byte has been seen */
+    bool is_direct_tls : 1;    /* which was a ClientHello's; its handshake has not been looked at */
     bool has_asked_tls : 1;    /* SSLRequest was answered */
     bool has_asked_gss : 1;
     bool has_own_unnamed : 1; /* the backend's unnamed statement is its own, or there is none */
@@ -218,6 +225,7 @@ struct client {
     uint8_t md5_salt[4];
     uint8_t auth_step;
     union client_address address;
+    struct login_door *door; /* at which it stands; NULL: it has logged in */
     int64_t connected_wall_us;
     int64_t since_us;       /* in its state */
     int64_t request_us;     /* when it last began to want something */
@@ -231,7 +239,10 @@ struct client {
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
     uint32_t later_turn; /* put into proxy->later in this turn */
-    LIST_ENTRY(client) key_link;
+    union {
+        TAILQ_ENTRY(client) door_link; /* before it has logged in */
+        LIST_ENTRY(client) key_link;   /* once it has a key */
+    };
 };
 TAILQ_HEAD(client_list, client);
 
@@ -298,6 +309,7 @@ struct listener {
     bool is_unix;
     char *unix_path; /* to remove at the end; NULL: none, or another's */
     char *name;      /* systemd's, when it made the socket */
+    bool is_shut;    /* accepts nobody until there is room at its door */
     char *text;      /* for the log: 127.0.0.1:6432 */
     struct event event;
     TAILQ_ENTRY(listener) link;
@@ -368,8 +380,12 @@ struct proxy {
     int64_t stats_older_us;     /* and the time before that */
     int64_t stop_us;            /* when a graceful stop becomes an immediate one */
     int64_t started_wall_us;
-    uint8_t secret[32];         /* for mock SCRAM salts */
-    struct verifier *verifiers; /* SCRAM verifiers of plain passwords, derived once */
+    uint8_t secret[32];                  /* for mock SCRAM salts */
+    struct verifier *verifiers;          /* SCRAM verifiers of plain passwords, derived once */
+    struct verifiers_job *verifiers_job; /* a worker derives some; NULL: none */
+    struct login_door shared_door;       /* of the pools without a reservation */
+    struct login_door admin_door;
+    struct failures *failures; /* of whose logins */
     /* the floor above: the admin console */
     void (*console_message)(struct client *client, uint8_t type, const uint8_t *body,
                             size_t length);
@@ -449,20 +465,30 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
 /* A FATAL: sent, and the connection closed when it is out. */
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint);
+/* Sends an ErrorResponse or NoticeResponse (type E or N), and counts it. */
+void client_send_error(struct client *client, char type, const struct error_fields *fields);
+
+/* ---- client_wait.c ---- */
+
 /* Tells a client that has waited long how many are `before` it and who holds longest (contract 4, wait_notice). */
 void client_wait_notice(struct client *client, int before);
+/* Its time in the queue is over. */
+void client_wait_timed_out(struct client *client);
+/* Its lane's login failed and nothing lives there. */
+void client_upstream_failed(struct client *client);
+
+/* ---- client.c, further ---- */
+
 /* Closes when what waits in its stream is out; its backend is cleaned for others. */
 void client_close(struct client *client);
+/* Its place at the door is wanted by somebody else: ends it without waiting for it. */
+void client_evict(struct client *client);
 /* Ends what takes too long to close. */
 void client_sweep(struct client *client);
 /* It has been given this backend (BUSY). */
 void client_granted(struct client *client, struct server *server);
 /* Wants a backend: gets one at once (true) or waits. */
 bool client_acquire(struct client *client);
-/* Its time in the queue is over. */
-void client_wait_timed_out(struct client *client);
-/* Its lane's login failed and nothing lives there. */
-void client_upstream_failed(struct client *client);
 /* A client whose descriptor is there already: by accept, or handed over.  NULL when it cannot be had; then the descriptor is
  * closed. */
 struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, bool is_unix,
@@ -476,52 +502,6 @@ const char *client_state_name(const struct client *client);
 bool client_is_running(const struct client *client);
 /* What it does with the backend that it has: "running", "idle in transaction", "idle in transaction (aborted)", "idle". */
 const char *client_doing(const struct client *client);
-
-/* ---- auth.c: startup packet to proof ---- */
-
-/* Deals with bytes before CLIENT_READY; returns how many it took. */
-size_t auth_input(struct client *client, const uint8_t *bytes, size_t length);
-/* Asks for the proof that the configured method wants; then auth_succeeded or a FATAL. */
-void auth_ask_proof(struct client *client);
-/* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
-void auth_ask_scram(struct client *client, const char *secret);
-void auth_succeeded(struct client *client);
-/* What logs in to the upstream as this user; NULL when nothing is known that could. */
-const char *auth_upstream_password(const struct proxy *proxy,
-                                   const struct config_database *database, const char *user);
-/* The lane that its database and user give it; the database is configured. */
-struct lane *auth_lane(struct client *client);
-void auth_forget_verifiers(struct proxy *proxy);
-
-/* ---- open.c: a session opens ---- */
-
-/* A client in CLIENT_LOGIN has its lane: opens its session, at once or when a backend is there. */
-void open_begin(struct client *client);
-/* Whether the client has start-up settings that nobody has had before: they must be tried on a backend. */
-bool open_needs_backend(const struct client *client);
-/* A backend came for a client in CLIENT_LOGIN. */
-void open_granted(struct client *client, struct server *server);
-/* What there was to find out is known: `error` is the server's message, or NULL; then the session is open. */
-void open_settled(struct client *client, const char *sqlstate, const char *error);
-/* The cancel key and the first ReadyForQuery. */
-void open_ready(struct client *client);
-/* What the lane's clients' start-up settings came to may be different now. */
-void open_forget_starts(struct proxy *proxy, struct lane *lane);
-
-/* ---- session_start.c ---- */
-
-/* A StartupMessage (behind its length): limits, rights, then asks for proof. */
-void session_start(struct client *client, const uint8_t *body, size_t length);
-/* The user's and the database's name, from the start-up packet. */
-void session_take_names(struct client *client);
-/* Its lane: one of its own kind when it asks for the replication protocol. */
-struct lane *session_lane(struct client *client, const struct config_database *database,
-                          const char *user, const char *password);
-/* Whether its user and address may use its pool; a FATAL when not.  Asked after the proof, so that a stranger does not
- * learn who may. */
-bool session_may_use_pool(struct client *client);
-/* Looks at the login's and the session's time limits. */
-void auth_sweep(struct client *client);
 
 /* ---- relay_client.c, relay.c: messages between a linked pair ---- */
 

@@ -18,6 +18,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/prepare.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define HEADER_BYTES    5

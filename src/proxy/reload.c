@@ -10,6 +10,8 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/process.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 
@@ -135,8 +137,9 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
     if (proxy->tls)
         tls_context_free(proxy->tls);
     proxy->tls = tls;
-    auth_forget_verifiers(proxy);
     adopt_config(proxy, next);
+    verifiers_refresh(proxy);
+    process_allow_core_dumps(next->core_dumps);
     log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
     proxy_run_pools(proxy);
     return true;

@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 #include "proxy/upstream.h"

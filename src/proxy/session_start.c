@@ -17,6 +17,7 @@
 #include "proxy/control.h"
 #include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 static void negotiate_version(struct client *client)
@@ -234,6 +235,23 @@ struct lane *session_lane(struct client *client, const struct config_database *d
     return lane;
 }
 
+/* Its address has failed too often: it is not even asked. */
+static bool must_wait(struct client *client)
+{
+    const struct config *config = client->proxy->config;
+    int64_t wait_us = door_wait(client);
+    if (wait_us == 0)
+        return false;
+    char *text =
+        memory_printf("too many failed logins from this address (max_failures of %d in %g s)",
+                      config->max_failures, (double)config->failure_window_us / (double)CLOCK_S);
+    char *hint = memory_printf("Try again in %lld s.", (long long)(wait_us / CLOCK_S + 1));
+    client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, text, NULL, hint);
+    free(hint);
+    free(text);
+    return true;
+}
+
 void session_start(struct client *client, const uint8_t *body, size_t length)
 {
     char error[256];
@@ -256,6 +274,8 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
                      NULL, "Connect with sslmode=require.");
         return;
     }
+    if (must_wait(client))
+        return;
     if (!client->pool) {
         start_console(client);
         return;

@@ -26,6 +26,7 @@
 #include "proto/sql_names.h"
 #include "proto/sqlstate.h"
 #include "proxy/prepare.h"
+#include "proxy/login.h"
 #include "proxy/proxy.h"
 
 #define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */

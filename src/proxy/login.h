@@ -1,0 +1,70 @@
+/*
+ * login.h - from a client's first byte to the first ReadyForQuery.
+ */
+#ifndef PROXY_LOGIN_H
+#define PROXY_LOGIN_H
+
+#include "proxy/proxy.h"
+
+/* ---- auth.c: first bytes, and the exchange ---- */
+
+/* Deals with bytes before CLIENT_READY; returns how many it took. */
+size_t auth_input(struct client *client, const uint8_t *bytes, size_t length);
+/* Whether there may be something to be read for auth_input, in CLIENT_STARTUP; begins direct TLS. */
+bool auth_may_read(struct client *client);
+/* Asks for the proof that the configured method wants; then auth_succeeded or a FATAL. */
+void auth_ask_proof(struct client *client);
+/* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
+void auth_ask_scram(struct client *client, const char *secret);
+void auth_succeeded(struct client *client);
+/* What logs in to the upstream as this user; NULL when nothing is known that could. */
+const char *auth_upstream_password(const struct proxy *proxy,
+                                   const struct config_database *database, const char *user);
+/* The lane that its database and user give it; the database is configured. */
+struct lane *auth_lane(struct client *client);
+/* Wipes what the login has left: keys, a password. */
+void auth_forget_secrets(struct client *client);
+
+/* ---- verifiers.c ---- */
+
+/* The verifier of this user's plain password. */
+void verifiers_derive(struct proxy *proxy, const char *user, const char *secret,
+                      struct scram_verifier *verifier);
+/* Passwords have been read: forgets what is nobody's any more, and derives in a worker what is new. */
+void verifiers_refresh(struct proxy *proxy);
+/* The worker shall not go on; before workers_free. */
+void verifiers_stop(struct proxy *proxy);
+/* After workers_free. */
+void verifiers_free(struct proxy *proxy);
+
+/* ---- open.c: a session opens ---- */
+
+/* A client in CLIENT_LOGIN has its lane: opens its session, at once or when a backend is there. */
+void open_begin(struct client *client);
+/* Whether the client has start-up settings that nobody has had before: they must be tried on a backend. */
+bool open_needs_backend(const struct client *client);
+/* A backend came for a client in CLIENT_LOGIN. */
+void open_granted(struct client *client, struct server *server);
+/* What there was to find out is known: `error` is the server's message, or NULL; then the session is open. */
+void open_settled(struct client *client, const char *sqlstate, const char *error);
+/* The cancel key and the first ReadyForQuery. */
+void open_ready(struct client *client);
+/* What the lane's clients' start-up settings came to may be different now. */
+void open_forget_starts(struct proxy *proxy, struct lane *lane);
+
+/* ---- session_start.c ---- */
+
+/* A StartupMessage (behind its length): limits, rights, then asks for proof. */
+void session_start(struct client *client, const uint8_t *body, size_t length);
+/* The user's and the database's name, from the start-up packet. */
+void session_take_names(struct client *client);
+/* Its lane: one of its own kind when it asks for the replication protocol. */
+struct lane *session_lane(struct client *client, const struct config_database *database,
+                          const char *user, const char *password);
+/* Whether its user and address may use its pool; a FATAL when not.  Asked after the proof, so that a stranger does not
+ * learn who may. */
+bool session_may_use_pool(struct client *client);
+/* Looks at the login's and the session's time limits. */
+void auth_sweep(struct client *client);
+
+#endif
