@@ -329,6 +329,7 @@ static size_t start_encryption(struct client *client, size_t taken, size_t lengt
 static bool refuse_direct(struct client *client, const char *why)
 {
     log_client(LOG_LEVEL_INFO, client, "login refused", LOG_FIELD_KIND("reason", why));
+    client->is_lingering = true; /* or what it has sent would have the connection reset */
     client_close(client);
     return false;
 }
