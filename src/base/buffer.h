@@ -26,9 +26,10 @@ static inline size_t buffer_length(const struct buffer *buffer)
     return buffer->end - buffer->start;
 }
 
+/* NULL when it owns no memory (nothing may be added to NULL, not even 0). */
 static inline uint8_t *buffer_bytes(const struct buffer *buffer)
 {
-    return buffer->data + buffer->start;
+    return buffer->data ? buffer->data + buffer->start : NULL;
 }
 
 /* Adds a copy of the bytes at the end. */
