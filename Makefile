@@ -91,14 +91,15 @@ $(BUILD)/tests/%: tests/%.c $(LIBRARY) Makefile
 	$(CC) $(CFLAGS_ALL) -MMD -MP -MF $@.d -MT $@ $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(PKG_LIBS) -lcmocka
 
 # The fuzz targets: with libFuzzer's own main in the build that `make fuzz` makes, else with one that plays files.
-# Those that play a whole proxy have a clock, random bytes and cancels of their own.
+# Those that play a whole proxy have a clock, random bytes and cancels of their own: libevent too, so it is linked in.
 FUZZ_WORLD     := $(BUILD)/tests/fuzz/world.o $(BUILD)/tests/fuzz/fake_server.o
 FUZZ_WRAPPED   := -Wl,--wrap=clock_gettime,--wrap=getrandom,--wrap=workers_submit \
                   -Wl,--wrap=PQgetCancel,--wrap=PQfreeCancel,--wrap=PQcancel
 IS_FUZZING     := $(findstring fuzzer,$(SANITIZE))
 FUZZ_MAIN      := $(if $(IS_FUZZING),,$(BUILD)/tests/fuzz/fuzz_main.o)
 $(FUZZ_TARGETS): %: %.o $(FUZZ_MAIN) $(FUZZ_WORLD) $(LIBRARY)
-	$(CC) $(LDFLAGS_ALL) $(if $(IS_FUZZING),-fsanitize=fuzzer) $(FUZZ_WRAPPED) -o $@ $^ $(PKG_LIBS)
+	$(CC) $(LDFLAGS_ALL) $(if $(IS_FUZZING),-fsanitize=fuzzer) $(FUZZ_WRAPPED) -o $@ $^ \
+	    $(patsubst -levent%,-l:libevent%.a,$(PKG_LIBS))
 
 tests: $(UNIT_TESTS) $(PROPERTY_TESTS) $(FUZZ_TARGETS) ## build unit tests, property tests and fuzz targets, without running them
 

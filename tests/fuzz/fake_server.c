@@ -353,7 +353,8 @@ static void take_query(struct fake_backend *backend, struct fuzz_input *body)
 static void take_copy(struct fake_backend *backend, uint8_t type)
 {
     if (type == 'f') {
-        fail(backend, backend->is_extended, "57014");
+        fail(backend, backend->is_extended,
+             "22P04"); /* PostgreSQL's is a cancel's, to be told apart here */
     } else if (type == 'c') {
         backend->is_copying_in = false;
         build_command_complete(&backend->out, "COPY 0");
@@ -397,10 +398,12 @@ static void take_message(struct fake_backend *backend, uint8_t type, struct fuzz
 
 static void say_welcome(struct fake_backend *backend)
 {
-    static const char *const parameters[][2] = {
-        {"server_version", "15.4"},       {"client_encoding", "UTF8"},
-        {"application_name", "pgreserve"}, {"standard_conforming_strings", "on"},
-        {"TimeZone", "UTC"},              {"DateStyle", "ISO, MDY"}};
+    static const char *const parameters[][2] = {{"server_version", "15.4"},
+                                                {"client_encoding", "UTF8"},
+                                                {"application_name", "pgreserve"},
+                                                {"standard_conforming_strings", "on"},
+                                                {"TimeZone", "UTC"},
+                                                {"DateStyle", "ISO, MDY"}};
     build_authentication(&backend->out, 0, NULL, 0);
     for (size_t i = 0; i < sizeof(parameters) / sizeof(parameters[0]); i++)
         build_parameter_status(&backend->out, parameters[i][0], parameters[i][1]);
@@ -494,7 +497,7 @@ static bool read_some(struct fake_server *server, struct fake_backend *backend)
 static bool write_some(struct fake_server *server, struct fake_backend *backend)
 {
     size_t length = buffer_length(&backend->out);
-    if (server->chunk && length > server->chunk)
+    if (server->chunk && length > server->chunk && length < FAKE_CHUNKED)
         length = server->chunk;
     if (length == 0)
         return false;

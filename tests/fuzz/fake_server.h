@@ -20,6 +20,7 @@
 #define FAKE_NAME       64
 #define FAKE_TEXT       256
 #define FAKE_MARK       32
+#define FAKE_CHUNKED    1024 /* what is longer is not sent in chunks: that would take forever */
 
 struct fake_statement {
     char name[FAKE_NAME];
@@ -44,18 +45,25 @@ struct fake_backend {
     bool is_skipping;   /* to the next Sync */
     bool is_copying_in; /* waits for CopyData */
     bool is_copy_extended;
-    bool is_extended;   /* what sleeps or copies came by the extended protocol */
-    bool is_asleep;     /* a query runs until it is woken or cancelled */
+    bool is_extended; /* what sleeps or copies came by the extended protocol */
+    bool is_asleep;   /* a query runs until it is woken or cancelled */
     char sleeper[FAKE_MARK];
-    bool is_stalled;    /* neither reads nor writes */
-    bool fails_next;    /* the next statement ends in an error */
-    bool is_ending;     /* closed once its last words are out */
+    bool is_stalled; /* neither reads nor writes */
+    bool fails_next; /* the next statement ends in an error */
+    bool is_ending;  /* closed once its last words are out */
     double probe_seed;
     struct fake_statement statements[FAKE_STATEMENTS];
     struct fake_portal portals[FAKE_PORTALS];
 };
 
-enum fake_login { FAKE_LOGIN_OK, FAKE_LOGIN_FULL, FAKE_LOGIN_DENIED, FAKE_LOGIN_CLOSED, FAKE_LOGIN_HANGS, FAKE_LOGINS };
+enum fake_login {
+    FAKE_LOGIN_OK,
+    FAKE_LOGIN_FULL,
+    FAKE_LOGIN_DENIED,
+    FAKE_LOGIN_CLOSED,
+    FAKE_LOGIN_HANGS,
+    FAKE_LOGINS
+};
 
 struct fake_server {
     char name[64]; /* of the abstract socket, as libpq's `host` */
@@ -64,9 +72,10 @@ struct fake_server {
     enum fake_login login;
     size_t chunk; /* bytes sent in one turn to each; 0: all */
     struct fake_backend backends[FAKE_BACKENDS];
-    int open;  /* connections that it has not let go of */
-    int most;  /* and how many at once there ever were */
-    bool is_lenient; /* what comes may be out of step: the client or the server has sent arbitrary bytes */
+    int open; /* connections that it has not let go of */
+    int most; /* and how many at once there ever were */
+    bool
+        is_lenient; /* what comes may be out of step: the client or the server has sent arbitrary bytes */
 };
 
 /* Listens under a name of this process's own. */

@@ -46,10 +46,11 @@ static void fill_pool(struct world *world)
 
 static void bring_about(struct world *world, enum state state)
 {
-    static const char *const queries[STATES] = {
-        [STATE_TRANSACTION] = "BEGIN",      [STATE_FAILED] = "BEGIN",
-        [STATE_COPY_IN] = "COPY t FROM x",  [STATE_RUNNING] = "SELECT SLEEP 'm0.1'",
-        [STATE_PINNED] = "LISTEN something"};
+    static const char *const queries[STATES] = {[STATE_TRANSACTION] = "BEGIN",
+                                                [STATE_FAILED] = "BEGIN",
+                                                [STATE_COPY_IN] = "COPY t FROM x",
+                                                [STATE_RUNNING] = "SELECT SLEEP 'm0.1'",
+                                                [STATE_PINNED] = "LISTEN something"};
     if (state == STATE_WAITING)
         fill_pool(world);
     if (state == STATE_START || state == STATE_START_ADMIN) {

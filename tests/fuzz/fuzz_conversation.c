@@ -94,10 +94,17 @@ static const char *const names[] = {"", "s1", "s2", "pgreserve_0"};
 
 static void add_text_of(struct buffer *message, const struct world_client *client, uint8_t which)
 {
-    static const char *const texts[] = {"SELECT $1 /* shared */", "SELECT $1, 'c%d'", "BEGIN",
-                                        "COMMIT",  "SELECT FAIL",      "SELECT FAIL PARSE",
-                                        "SELECT SLEEP", "COPY t FROM STDIN", "SET x.y = 'c%d'",
-                                        "",        "SELECT BIG $1, 'c%d'"};
+    static const char *const texts[] = {"SELECT $1 /* shared */",
+                                        "SELECT $1, 'c%d'",
+                                        "BEGIN",
+                                        "COMMIT",
+                                        "SELECT FAIL",
+                                        "SELECT FAIL PARSE",
+                                        "SELECT SLEEP",
+                                        "COPY t FROM STDIN",
+                                        "SET x.y = 'c%d'",
+                                        "",
+                                        "SELECT BIG $1, 'c%d'"};
     char text[FAKE_TEXT];
     const char *format = texts[which % COUNT(texts)];
     if (strchr(format, '%'))
@@ -297,7 +304,7 @@ static void server_step(struct world *world, struct fuzz_input *input)
 
 static void world_step(struct world *world, struct fuzz_input *input)
 {
-    static const int64_t times[] = {10 * CLOCK_MS, 150 * CLOCK_MS, CLOCK_S, 6 * CLOCK_S,
+    static const int64_t times[] = {10 * CLOCK_MS, 150 * CLOCK_MS, CLOCK_S,       6 * CLOCK_S,
                                     11 * CLOCK_S,  35 * CLOCK_S,   2000 * CLOCK_S};
     uint8_t what = fuzz_byte(input);
     uint8_t how = what >> 3;

@@ -20,8 +20,8 @@ static void step(struct outstanding *outstanding, struct fuzz_input *input)
             outstanding_sent(outstanding, type);
         break;
     case 1:
-        outstanding_sent_as(
-            outstanding, (enum outstanding_entry)entries[type % (sizeof(entries) - 1)]);
+        outstanding_sent_as(outstanding,
+                            (enum outstanding_entry)entries[type % (sizeof(entries) - 1)]);
         break;
     case 2:
         if (!outstanding->is_open && !outstanding->is_skipping)

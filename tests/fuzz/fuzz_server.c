@@ -121,9 +121,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
         if (world->server.backends[i].fd >= 0 && &world->server.backends[i] == backend)
             fake_server_kill(&world->server, backend, NULL);
     }
-    log_in(world, BYSTANDER, DOOR_AUTOMATION);
-    world_query(world, BYSTANDER, "SELECT 'm1.1'");
-    world_turn(world);
+    for (int i = 0; i < 10 && world->clients[BYSTANDER].last_mark < 1; i++) {
+        if (world->clients[BYSTANDER].fd <
+            0) /* at first, and when a login's failure has ended it */
+            log_in(world, BYSTANDER, DOOR_AUTOMATION);
+        world_query(world, BYSTANDER, "SELECT 'm1.1'"); /* again: the last may have met an error */
+        world_pass_time(world, i * CLOCK_S);
+    }
     fuzz_claim(world->clients[BYSTANDER].last_mark == 1, "another client has its answer");
     world_end(world);
     return 0;

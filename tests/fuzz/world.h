@@ -25,11 +25,12 @@ struct world_client {
     enum world_door door;
     struct buffer in;
     struct buffer out;
-    size_t chunk;         /* bytes sent in one turn; 0: all */
-    bool is_deaf;         /* reads nothing */
-    bool is_closed;       /* the proxy has closed it */
-    bool is_ready;        /* has had a ReadyForQuery at all */
-    bool is_wild;         /* sends what is no protocol, or its upstream does: nothing is claimed of its answers */
+    size_t chunk;   /* bytes sent in one turn; 0: all */
+    bool is_deaf;   /* reads nothing */
+    bool is_closed; /* the proxy has closed it */
+    bool is_ready;  /* has had a ReadyForQuery at all */
+    bool
+        is_wild; /* sends what is no protocol, or its upstream does: nothing is claimed of its answers */
     unsigned ready_count; /* ReadyForQuery received */
     int last_mark;        /* the number of the mark received last */
     int next_mark;        /* of its own, to send */
