@@ -44,7 +44,8 @@ SOURCES      := $(wildcard src/*/*.c)
 HEADERS      := $(wildcard src/*/*.h)
 TESTS        := $(wildcard tests/unit/test_*.c tests/property/property_*.c)
 TEST_HEADERS := $(wildcard tests/unit/*.h tests/property/*.h)
-FORMATTED    := src/main.c $(SOURCES) $(HEADERS) $(TESTS) $(TEST_HEADERS)
+FUZZED       := $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
+FORMATTED    := src/main.c $(SOURCES) $(HEADERS) $(TESTS) $(TEST_HEADERS) $(FUZZED)
 
 PROGRAM      := $(BUILD)/pgreserve
 LIBRARY      := $(BUILD)/libpgreserve.a
@@ -52,6 +53,7 @@ EMBEDDED     := $(BUILD)/conf_pgreserve_ini $(BUILD)/admin_page_html
 LIBRARY_OBJS := $(SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED:=.o)
 UNIT_TESTS     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 PROPERTY_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/property/property_*.c))
+FUZZ_TARGETS   := $(patsubst %.c,$(BUILD)/%,$(filter-out %/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
 
 PYTHON       := /usr/bin/python3
 JOBS         := $(shell nproc 2>/dev/null || echo 2)
@@ -91,9 +93,21 @@ $(BUILD)/tests/%: tests/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -MF $@.d -MT $@ $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(PKG_LIBS) -lcmocka
 
-tests: $(UNIT_TESTS) $(PROPERTY_TESTS) ## build the unit and property tests without running them
+# The fuzz targets: with libFuzzer's own main in the build that `make fuzz` makes, else with one that plays files.
+# Those that play a whole proxy have a clock, random bytes and cancels of their own: libevent too, so it is linked in.
+FUZZ_WORLD     := $(BUILD)/tests/fuzz/world.o $(BUILD)/tests/fuzz/fake_server.o
+FUZZ_WRAPPED   := -Wl,--wrap=clock_gettime,--wrap=getrandom,--wrap=workers_submit \
+                  -Wl,--wrap=PQgetCancel,--wrap=PQfreeCancel,--wrap=PQcancel
+IS_FUZZING     := $(findstring fuzzer,$(SANITIZE))
+FUZZ_MAIN      := $(if $(IS_FUZZING),,$(BUILD)/tests/fuzz/fuzz_main.o)
+$(FUZZ_TARGETS): %: %.o $(FUZZ_MAIN) $(FUZZ_WORLD) $(LIBRARY)
+	$(CC) $(LDFLAGS_ALL) $(if $(IS_FUZZING),-fsanitize=fuzzer) $(FUZZ_WRAPPED) -o $@ $^ \
+	    $(patsubst -levent%,-l:libevent%.a,$(PKG_LIBS))
 
--include $(LIBRARY_OBJS:.o=.d) $(BUILD)/src/main.d $(UNIT_TESTS:=.d) $(PROPERTY_TESTS:=.d)
+tests: $(UNIT_TESTS) $(PROPERTY_TESTS) $(FUZZ_TARGETS) ## build unit tests, property tests and fuzz targets, without running them
+
+-include $(LIBRARY_OBJS:.o=.d) $(BUILD)/src/main.d $(UNIT_TESTS:=.d) $(PROPERTY_TESTS:=.d) \
+    $(FUZZ_TARGETS:=.d) $(FUZZ_MAIN:.o=.d) $(FUZZ_WORLD:.o=.d)
 
 # -- running -----------------------------------------------------------------------------------------
 
@@ -129,13 +143,25 @@ soak: all ## play random sessions for hours: SCENARIOS=20000
 	@PGRESERVE_BINARY=$(CURDIR)/$(PROGRAM) PGRESERVE_SCENARIOS=$(or $(SCENARIOS),20000) \
 	    $(PYTHON) -m pytest tests/integration/test_differential.py -q -s -n 2 -p no:cacheprovider
 
+# New inputs that reach new code land in $(BUILD)-fuzz/found/NAME; what is worth keeping goes to tests/fuzz/corpus/NAME.
+fuzz: ## let libFuzzer look for inputs that break something: FUZZ_SECONDS=60 for each target, FUZZ_ONLY=name
+	@scripts/install_dependencies.sh build fuzz
+	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=$(BUILD)-fuzz CC=clang \
+	    SANITIZE=fuzzer-no-link,address,undefined fuzz-targets
+	@$(PYTHON) scripts/fuzz.py --build $(BUILD)-fuzz --seconds $(or $(FUZZ_SECONDS),60) $(FUZZ_ONLY)
+
+fuzz-targets: $(FUZZ_TARGETS)
+
+fuzz-regression: $(FUZZ_TARGETS) ## play the inputs of tests/fuzz/corpus
+	@$(PYTHON) scripts/test.py --fuzz-regression $(FUZZ_TARGETS)
+
 asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/test.py --sanitized
 
 coverage: ## which lines the tests reach, in build-coverage/
 	@scripts/install_dependencies.sh build run test coverage
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build-coverage COVERAGE=1 all tests
-	-@$(MAKE) --no-print-directory -k BUILD=build-coverage COVERAGE=1 unit property integration
+	-@$(MAKE) --no-print-directory -k BUILD=build-coverage COVERAGE=1 unit property fuzz-regression integration
 	gcovr --root . --object-directory build-coverage --filter src/ \
 	    --html-details build-coverage/coverage.html --print-summary
 
@@ -218,11 +244,11 @@ image: ## build the container image with buildah, without a Docker engine: BASE=
 	buildah bud --isolation chroot --format docker $(if $(BASE),--build-arg BASE=$(BASE)) -t pgreserve:$(VERSION) .
 
 clean: ## remove what was built
-	rm -rf build build-asan build-clang build-coverage
+	rm -rf build build-asan build-clang build-coverage build-fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .DELETE_ON_ERROR:
-.PHONY: all tests run dependencies test unit property integration browser soak asan coverage bench lint \
-        lint-floors lint-format lint-cppcheck lint-tidy format install manual deb image clean help
+.PHONY: all tests run dependencies test unit property integration browser soak fuzz fuzz-targets fuzz-regression asan \
+        coverage bench lint lint-floors lint-format lint-cppcheck lint-tidy format install manual deb image clean help

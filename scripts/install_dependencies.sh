@@ -1,7 +1,7 @@
 #!/bin/sh
 # install_dependencies.sh SET... - installs the Debian packages of the named sets that are missing.
 #
-# Sets: build, run (the throwaway PostgreSQL of `make run`), test, coverage, bench, deb, image.
+# Sets: build, run (the throwaway PostgreSQL of `make run`), test, fuzz, coverage, bench, deb, image.
 # Nothing happens when nothing is missing, so every `make run` and `make test` may ask.  Each package is
 # named with its reason before anything changes.  Installing needs root, or sudo where it is installed;
 # without either the command to run stands on stderr and the status is 1.
@@ -54,6 +54,9 @@ test chromium                  shows the page
 test chromium-driver           drives it
 test python3-selenium          tells the driver what to do
 test fonts-dejavu-core         letters for it
+fuzz clang                     the compiler that has libFuzzer
+fuzz libclang-rt-14-dev        libFuzzer and the sanitizers
+fuzz python3                   runs the targets one after the other
 coverage gcovr                 sums up which lines the tests reached
 bench postgresql-15            the server that both proxies stand in front of
 bench postgresql-client-15     pgbench

@@ -3,6 +3,7 @@
 
     test.py                          everything: what `make test` does once the packages are there
     test.py --programs FILE...       these unit or property test programs
+    test.py --fuzz-regression FILE...  the inputs of tests/fuzz/corpus through these fuzz targets
     test.py --integration PROGRAM    the integration tests against this pgreserve
     test.py --browser PROGRAM        the page of this pgreserve in a browser
     test.py --sanitized              build-asan and its unit, property and integration tests
@@ -136,6 +137,25 @@ def programs_of(directory):
     return found
 
 
+def run_fuzz_regression(tally, programs, label=""):
+    """Each target plays its corpus, and counts as one test."""
+    for program in programs:
+        name = os.path.basename(program)
+        corpus = os.path.join(ROOT, "tests/fuzz/corpus", name.removeprefix("fuzz_"))
+        started = time.monotonic()
+        status, output = run([os.path.abspath(program), corpus], PROGRAM_SECONDS, SANITIZERS, capture=True)
+        went_well = tally.count(f"{label}{name}", status == 0)
+        say(f"{'ok  ' if went_well else 'FAIL'} {label}{name} ({time.monotonic() - started:.1f} s)")
+        if not went_well:
+            say(f"{output[-8000:]}exit status {status}")
+
+
+def fuzz_targets_of(directory):
+    folder = os.path.join(ROOT, "tests/fuzz")
+    return [os.path.join(directory, "tests/fuzz", name[:-2]) for name in sorted(os.listdir(folder))
+            if name.startswith("fuzz_") and name.endswith(".c") and name != "fuzz_main.c"]
+
+
 def pytest(program, *arguments):
     """Runs it; (status, the test cases of its report)."""
     report = tempfile.NamedTemporaryFile(suffix=".xml")
@@ -202,6 +222,7 @@ def run_sanitized(tally):
     if not build(tally, "build with ASan and UBSan", "BUILD=build-asan", "SANITIZE=address,undefined"):
         return
     run_programs(tally, programs_of("build-asan"), "ASan ")
+    run_fuzz_regression(tally, fuzz_targets_of("build-asan"), "ASan ")
     run_integration(tally, "build-asan/pgreserve", "ASan ")
 
 
@@ -209,6 +230,7 @@ def run_everything(tally):
     built = build(tally, "build with gcc")
     if built:
         run_programs(tally, programs_of("build"))
+        run_fuzz_regression(tally, fuzz_targets_of("build"))
     build(tally, "build with clang", "BUILD=build-clang", "CC=clang")
     for lint in LINTS:
         run_quietly(tally, lint, ["make", "--no-print-directory", lint], seconds=900)
@@ -221,6 +243,7 @@ def run_everything(tally):
 def main():
     parser = argparse.ArgumentParser(description="Runs the tests of pgreserve.")
     parser.add_argument("--programs", nargs="*", metavar="FILE")
+    parser.add_argument("--fuzz-regression", nargs="*", metavar="FILE")
     parser.add_argument("--integration", metavar="PROGRAM")
     parser.add_argument("--browser", metavar="PROGRAM")
     parser.add_argument("--sanitized", action="store_true")
@@ -233,6 +256,8 @@ def main():
     try:
         if options.programs is not None:
             run_programs(tally, options.programs)
+        elif options.fuzz_regression is not None:
+            run_fuzz_regression(tally, options.fuzz_regression)
         elif options.integration:
             run_integration(tally, options.integration)
         elif options.browser:

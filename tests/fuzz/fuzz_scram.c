@@ -1,0 +1,69 @@
+/*
+ * fuzz_scram.c - both messages of a SCRAM client, for a known and an unknown user, and the text form of verifiers.
+ *
+ * Nobody who does not know the password may get in, whatever he sends.  The nonce is fixed, so that an input can hold an
+ * exchange that is right up to its proof.
+ */
+#include "proto/scram.h"
+
+#include "fuzz.h"
+
+static void play_exchange(struct fuzz_input input, bool is_known, bool has_tls)
+{
+    static const uint8_t nonce[SCRAM_NONCE_BYTES] = "eighteen bytes now";
+    static const uint8_t secret[32] = "the secret of mock salts";
+    struct scram_exchange exchange = {.may_bind_channel = has_tls, .is_plus = has_tls};
+    char reply[SCRAM_MESSAGE_MAX];
+    const uint8_t *message;
+    size_t first = fuzz_byte(&input);
+    if (is_known)
+        scram_verifier_derive(&exchange.verifier, "password", (const uint8_t *)"salt", 4, 1);
+    else
+        scram_verifier_mock(&exchange.verifier, "nobody", secret);
+    if (has_tls)
+        exchange.certificate_hash_bytes = 32;
+    first = fuzz_piece(&input, first, &message);
+    enum scram_result result = scram_first(&exchange, message, first, nonce, reply);
+    fuzz_claim(memchr(reply, 0, sizeof(reply)) != NULL, "the reply ends");
+    fuzz_claim(result != SCRAM_OK, "nobody gets in by a first message");
+    if (result != SCRAM_CONTINUE)
+        return;
+    size_t last = fuzz_piece(&input, input.left, &message);
+    result = scram_final(&exchange, message, last, reply);
+    fuzz_claim(memchr(reply, 0, sizeof(reply)) != NULL, "the reply ends");
+    fuzz_claim(result != SCRAM_OK || is_known, "an unknown user gets in");
+}
+
+static void read_verifier(const char *text)
+{
+    struct scram_verifier verifier = {0};
+    struct scram_verifier again = {0};
+    char first[256];
+    char second[256];
+    if (!scram_verifier_parse(&verifier, text))
+        return;
+    scram_verifier_format(&verifier, first, sizeof(first));
+    fuzz_claim(scram_verifier_parse(&again, first), "what is written can be read: %s", first);
+    scram_verifier_format(&again, second, sizeof(second));
+    fuzz_claim(strcmp(first, second) == 0, "and means the same: %s, %s", first, second);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
+{
+    static const uint8_t salt[4] = "salt";
+    struct fuzz_input input = {bytes, length};
+    uint8_t way = fuzz_byte(&input);
+    if (way & 4) {
+        char *text = fuzz_text(input.bytes, input.left);
+        read_verifier(text);
+        md5_password_matches(text, "user", salt, "md5a");
+        md5_password_matches("password", "user", salt, text);
+        /* a plain password may be any text: only what it is compared with is held against it */
+        fuzz_claim(!password_matches_secret("md500000000000000000000000000000000", "user", text),
+                   "a password whose md5 is zero");
+        free(text);
+    } else {
+        play_exchange(input, way & 1, way & 2);
+    }
+    return 0;
+}
