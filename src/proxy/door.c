@@ -50,7 +50,8 @@ static bool is_full(const struct proxy *proxy, const struct login_door *door)
 static void open_again(struct listener *listener)
 {
     listener->is_shut = false;
-    event_add(&listener->event, NULL);
+    if (!listener->proxy->is_accepting_held)
+        event_add(&listener->event, NULL);
 }
 
 void door_leave(struct client *client)

@@ -125,7 +125,7 @@ void listener_hold_all(struct proxy *proxy, bool is_held)
     TAILQ_FOREACH (listener, &proxy->listeners, link) {
         if (is_held)
             event_del(&listener->event);
-        else
+        else if (!listener->is_shut)
             event_add(&listener->event, NULL);
     }
 }
