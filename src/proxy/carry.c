@@ -529,8 +529,8 @@ struct client *carry_read(struct proxy *proxy, const void *record, size_t length
     }
     if (frame.stage == STAGE_START) {
         client_forget_startup(client);
-        client->has_begun = buffer_length(&client->held) > 0 || client->has_asked_tls ||
-                            client->has_asked_gss;
+        client->has_begun =
+            buffer_length(&client->held) > 0 || client->has_asked_tls || client->has_asked_gss;
         return client;
     }
     client->is_counted = true;

@@ -100,7 +100,8 @@ static void deliver(struct chunk *chunk)
 {
     struct end *to = chunk->to;
     for (size_t at = 0; at < chunk->length;) {
-        ssize_t sent = send(to->fd, chunk->bytes + at, chunk->length - at, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t sent =
+            send(to->fd, chunk->bytes + at, chunk->length - at, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent > 0)
             at += (size_t)sent;
         else if (errno == EAGAIN)
@@ -112,7 +113,8 @@ static void deliver(struct chunk *chunk)
         return;
     shutdown(to->fd, SHUT_WR);
     to->is_shut = 1;
-    if (to->other->is_shut) { /* both ways are over; nothing of this pair is in the queue any more */
+    if (to->other
+            ->is_shut) { /* both ways are over; nothing of this pair is in the queue any more */
         close(to->fd);
         close(to->other->fd);
         free(to->other);
@@ -129,7 +131,8 @@ int main(int argc, char **argv)
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     int on = 1;
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 || listen(listener, 1000) != 0) {
+    if (bind(listener, (struct sockaddr *)&address, sizeof(address)) != 0 ||
+        listen(listener, 1000) != 0) {
         perror("delay");
         return 1;
     }
