@@ -73,6 +73,7 @@ deb build-essential            what every package is built with
 deb debhelper                  makes the package
 deb dpkg-dev                   makes the package
 deb libcmocka-dev              unit tests run while it is made
+deb python3                    runs the unit tests while it is made
 deb lintian                    finds faults in it
 image buildah                  builds images without a daemon
 END
