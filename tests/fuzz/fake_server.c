@@ -130,7 +130,8 @@ static bool begins(const char *text, const char *word)
 }
 
 /* Runs it; false when it does not come to its end now: it failed, sleeps, or waits for data. */
-static bool run(struct fake_backend *backend, const char *text, const char *mark, bool is_extended)
+static bool run(struct fake_server *server, struct fake_backend *backend, const char *text,
+                const char *mark, bool is_extended)
 {
     bool ends = begins(text, "COMMIT") || begins(text, "ROLLBACK");
     backend->is_extended = is_extended;
@@ -146,6 +147,8 @@ static bool run(struct fake_backend *backend, const char *text, const char *mark
     if (strstr(text, "SLEEP")) {
         backend->is_asleep = true;
         snprintf(backend->sleeper, FAKE_MARK, "%s", mark);
+        if (server->never_sleeps)
+            fake_server_wake(backend, false);
         return false;
     }
     if (begins(text, "COPY t FROM")) {
@@ -321,7 +324,8 @@ static void take_describe(struct fake_backend *backend, struct fuzz_input *body,
         build_empty(&backend->out, 'n');
 }
 
-static void take_execute(struct fake_backend *backend, struct fuzz_input *body)
+static void take_execute(struct fake_server *server, struct fake_backend *backend,
+                         struct fuzz_input *body)
 {
     char name[FAKE_NAME];
     struct fake_portal *portal = NULL;
@@ -331,10 +335,11 @@ static void take_execute(struct fake_backend *backend, struct fuzz_input *body)
         fail(backend, true, "34000");
         return;
     }
-    run(backend, portal->text, portal->mark, true);
+    run(server, backend, portal->text, portal->mark, true);
 }
 
-static void take_query(struct fake_backend *backend, struct fuzz_input *body)
+static void take_query(struct fake_server *server, struct fake_backend *backend,
+                       struct fuzz_input *body)
 {
     char text[FAKE_TEXT];
     char mark[FAKE_MARK];
@@ -346,7 +351,7 @@ static void take_query(struct fake_backend *backend, struct fuzz_input *body)
         return;
     }
     find_mark(text, mark);
-    if (run(backend, text, mark, false))
+    if (run(server, backend, text, mark, false))
         build_ready(&backend->out, backend->status);
 }
 
@@ -366,7 +371,8 @@ static void take_copy(struct fake_backend *backend, uint8_t type)
 }
 
 /* A whole message of a connection that is logged in. */
-static void take_message(struct fake_backend *backend, uint8_t type, struct fuzz_input *body)
+static void take_message(struct fake_server *server, struct fake_backend *backend, uint8_t type,
+                         struct fuzz_input *body)
 {
     if (type == 'X') {
         backend->is_ending = true;
@@ -380,7 +386,7 @@ static void take_message(struct fake_backend *backend, uint8_t type, struct fuzz
     } else if (backend->is_skipping) {
         return;
     } else if (type == 'Q') {
-        take_query(backend, body);
+        take_query(server, backend, body);
     } else if (type == 'P') {
         take_parse(backend, body);
     } else if (type == 'B') {
@@ -388,7 +394,7 @@ static void take_message(struct fake_backend *backend, uint8_t type, struct fuzz
     } else if (type == 'D' || type == 'C') {
         take_describe(backend, body, type == 'C');
     } else if (type == 'E') {
-        take_execute(backend, body);
+        take_execute(server, backend, body);
     } else if (type == 'F') {
         fail(backend, false, "42883");
     }
@@ -472,7 +478,7 @@ static void take_input(struct fake_server *server, struct fake_backend *backend)
             return;
         if (backend->is_in) {
             struct fuzz_input body = {bytes + 5, message - 4};
-            take_message(backend, bytes[0], &body);
+            take_message(server, backend, bytes[0], &body);
         } else {
             take_login(server, backend);
         }

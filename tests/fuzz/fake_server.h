@@ -72,6 +72,7 @@ struct fake_server {
     enum fake_login login;
     size_t chunk; /* bytes sent in one turn to each; 0: all */
     struct fake_backend backends[FAKE_BACKENDS];
+    bool never_sleeps;
     int open; /* connections that it has not let go of */
     int most; /* and how many at once there ever were */
     bool

@@ -17,6 +17,7 @@
 #include "fuzz.h"
 #include "proto/build.h"
 #include "proto/startup.h"
+#include "proxy/control.h"
 
 #define CAP        6
 #define TURNS_MOST 2000 /* a world that does not come to rest is a loop without end */
@@ -543,11 +544,18 @@ void world_end(struct world *world)
     world->holds_cancels = false;
     world->server.login = FAKE_LOGIN_OK;
     world->server.chunk = 0;
+    world->server.never_sleeps = true;
     for (int i = 0; i < FAKE_BACKENDS; i++) {
         world->server.backends[i].is_stalled = false;
         fake_server_wake(&world->server.backends[i], false);
     }
-    proxy->is_suspended = false;
+    for (int i = 0; i < WORLD_CLIENTS; i++) {
+        if (world->clients[i].fd >= 0 && world->clients[i].door == DOOR_ADMIN)
+            shutdown(world->clients[i].fd, SHUT_WR);
+    }
+    world_turn(world);
+    /* a PAUSE or SUSPEND ends as an operator ends it */
+    control_resume(proxy, &(struct control_target){0});
     nobody_hangs(world);
     for (int i = 0; i < WORLD_CLIENTS; i++)
         world_leave(world, i);
