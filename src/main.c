@@ -101,7 +101,8 @@ static bool give_up_root(const struct config *config)
 static bool start(struct proxy *proxy)
 {
     bool is_ready = inherit_sockets(proxy);
-    notify_open(&proxy->notify, proxy->takeover != NULL);
+    if (!proxy->takeover) /* else the old process speaks, until we serve */
+        notify_open(&proxy->notify, false);
     is_ready = is_ready && proxy_start(proxy) && http_start(proxy) && give_up_root(proxy->config);
     if (is_ready)
         takeover_ready(proxy);

@@ -74,7 +74,8 @@ enum flag {
 
 bool carry_goes(const struct client *client)
 {
-    return client->pool && !client->must_stay && !client->stream.ssl &&
+    return client->pool && client->pool->config && !client->must_stay && !client->stream.ssl &&
+           !(client->lane && client->lane->is_replication) &&
            upgrade_is_handing_over(client->proxy);
 }
 
@@ -96,8 +97,7 @@ bool carry_can_go(const struct client *client)
 {
     return carry_goes(client) && is_at_a_stage(client) && !client->stream.is_broken &&
            stream_backlog(&client->stream) == 0 && client->pins == 0 && client->asks == 0 &&
-           !client->untold && client->restores == 0 && TAILQ_EMPTY(&client->statements.pending) &&
-           client->pool->config && !(client->lane && client->lane->is_replication);
+           !client->untold && client->restores == 0 && TAILQ_EMPTY(&client->statements.pending);
 }
 
 void carry_freeze(struct client *client)

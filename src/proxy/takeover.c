@@ -120,7 +120,8 @@ static void serve(struct takeover *takeover)
     for (size_t i = 0; i < proxy->pool_count; i++)
         proxy->pools[i]->pool.is_stopping = false;
     listener_hold_all(proxy, false);
-    notify_send(&proxy->notify, "MAINPID=%ld\nREADY=1", (long)getpid());
+    notify_open(&proxy->notify, true);
+    notify_send(&proxy->notify, "MAINPID=%ld\nREADY=1\nWATCHDOG=1", (long)getpid());
     log_event(LOG_LEVEL_INFO, "took over", LOG_FIELD_NUMBER("old_pid", takeover->old_pid));
     proxy_run_pools(proxy);
 }

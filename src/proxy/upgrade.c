@@ -87,7 +87,7 @@ static void serve_again(struct upgrade *upgrade)
     take_back_clients(upgrade);
     listener_hold_all(proxy, false);
     notify_open(&proxy->notify, true);
-    notify_send(&proxy->notify, "MAINPID=%ld\nREADY=1", (long)getpid());
+    notify_send(&proxy->notify, "MAINPID=%ld\nREADY=1\nWATCHDOG=1", (long)getpid());
     proxy_run_pools(proxy);
 }
 
@@ -183,6 +183,8 @@ static void look_at_clients(struct upgrade *upgrade)
         lane->staying = 0;
     for (struct client *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
+        if (client->state == CLIENT_LOGIN && !client->server)
+            stream_flush(&client->stream); /* what it has been told leaves here, not there */
         if (carry_can_go(client) && channel_backlog(upgrade->channel) < BACKLOG_PIECES)
             send_client(upgrade, client);
         if (client->lane && !client->server && client->state != CLIENT_CLOSING &&
@@ -284,6 +286,7 @@ static void hand_over(struct upgrade *upgrade)
     notify_close(&proxy->notify);
     for (struct client *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
+        client->must_stay = false; /* an upgrade that failed may not have wanted it */
         if (!client->pool)
             client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
                          "terminating connection due to administrator command", NULL,
@@ -331,6 +334,12 @@ static void take_answer(struct upgrade *upgrade, const struct channel_message *m
     take_back(upgrade, client);
 }
 
+/* What has been ordered on the console would not hold in the new process. */
+static bool is_held_up(const struct proxy *proxy)
+{
+    return proxy->gates || proxy->is_suspended || proxy->is_draining;
+}
+
 static void take_ready(struct upgrade *upgrade, const struct channel_message *message)
 {
     pid_t pid = 0;
@@ -338,6 +347,10 @@ static void take_ready(struct upgrade *upgrade, const struct channel_message *me
         return;
     if (!words_read_greeting(message, &pid)) {
         fail(upgrade, "the new program hands over in another way: stop this one and start it");
+        return;
+    }
+    if (is_held_up(upgrade->proxy)) {
+        fail(upgrade, "something was paused or stopped on the console meanwhile");
         return;
     }
     hand_over(upgrade);
@@ -417,8 +430,10 @@ static const char *why_not(const struct proxy *proxy)
         return "the last one is not over: the process before this one has clients left";
     if (proxy->state != PROXY_RUNNING || proxy->is_draining)
         return "this process stops";
-    if (proxy->gates || proxy->is_suspended)
+    if (is_held_up(proxy))
         return "something is paused, disabled or suspended on the console: RESUME or ENABLE first";
+    if (words_are_places_missing(proxy))
+        return "connections of the last process may not be gone yet: try again in 10 s";
     if (!proxy->program)
         return "the program that this process was started as is not to be found";
     return NULL;

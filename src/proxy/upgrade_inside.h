@@ -58,6 +58,8 @@ void words_send_places(struct proxy *proxy, struct channel *channel, struct buff
 bool words_read_places(struct proxy *proxy, const struct channel_message *message);
 /* The other process has gone: what it had open counts on for a while. */
 void words_places_lost(struct proxy *proxy);
+/* Whether some of those may be open still. */
+bool words_are_places_missing(const struct proxy *proxy);
 /* From the tick: until then. */
 void words_forget_places(struct proxy *proxy);
 void words_send_cancel(struct channel *channel, uint32_t pid, const uint8_t *secret,

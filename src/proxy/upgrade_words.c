@@ -119,6 +119,15 @@ void words_places_lost(struct proxy *proxy)
     proxy->places_lost_us = proxy->now_us + LOST_PLACES_US;
 }
 
+bool words_are_places_missing(const struct proxy *proxy)
+{
+    const struct budget *budget = &proxy->budget;
+    int places = budget->elsewhere;
+    for (size_t i = 0; i < budget->pool_count; i++)
+        places += budget->pools[i].elsewhere;
+    return proxy->places_lost_us > 0 && places > 0;
+}
+
 void words_forget_places(struct proxy *proxy)
 {
     if (proxy->places_lost_us == 0 || proxy->now_us < proxy->places_lost_us)

@@ -7,6 +7,7 @@ import asyncio
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
 import psycopg
@@ -110,6 +111,22 @@ def test_who_waits_for_a_connection_waits_on_and_gets_one(start_proxy, postgres)
         assert cursor.fetchone() == ("carried over after it",)
     holder.close()
     waiter.close()
+
+
+def test_who_waits_in_its_login_is_let_in_by_the_new_process(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    (holder,) = proxy.hold()
+    with ThreadPoolExecutor(1) as pool:
+        login = pool.submit(proxy.wire, database="dev", options="-c work_mem=7MB")
+        proxy.wait_pool(waiting=1)
+        old = proxy.upgrade(wait=None)
+        proxy.wait_pool(waiting=1, in_use=0)
+        holder.commit()
+        with login.result(timeout=20) as client:
+            assert client.query("SHOW work_mem").value == "7MB"
+            assert client.query("SELECT current_database()").value == "dev"
+    assert old.wait(20) == 0
+    holder.close()
 
 
 def test_half_a_message_is_not_lost(proxy):
@@ -288,6 +305,22 @@ def test_broken_new_program_leaves_the_old_one_serving(replaceable, script, word
         proxy.replace(None)
         proxy.upgrade()
         assert client.query("SHOW search_path").value == "public"
+
+
+def test_what_was_paused_meanwhile_is_not_undone(replaceable):
+    proxy = replaceable
+    here, real, go = proxy.process.pid, proxy.program + ".real", proxy.directory + "/go"
+    shutil.copy(proxy.program, real)
+    proxy.replace(f'#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.05; done\nexec {real} "$@"\n')
+    proxy.process.send_signal(signal.SIGUSR2)
+    wait_until(lambda: "event=upgrade " in proxy.log(), "the new process to be started")
+    proxy.admin("PAUSE")
+    open(go, "w").close()
+    wait_until(lambda: "paused or stopped on the console meanwhile" in proxy.log(), "the refusal")
+    proxy.admin("RESUME")
+    with proxy.wire() as client:
+        assert client.query("SELECT 1").value == "1"
+    wait_until(lambda: proxy.processes() == [here], "the new one to be gone")
 
 
 def test_bad_configuration_leaves_the_old_process_serving(proxy):
