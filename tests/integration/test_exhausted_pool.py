@@ -14,7 +14,8 @@ import psycopg2
 import pytest
 
 from proxy import Proxy
-from waiting import Stopwatch
+from server import OBSERVERS
+from waiting import Stopwatch, wait_until
 from wire import extended, query
 
 
@@ -22,19 +23,23 @@ from wire import extended, query
 def crowded(shared_postgres):
     """The shipped numbers: 50 + 5 for automation, 5 reserved, the server grants exactly 60."""
     shared_postgres.ensure_running()
+    wait_until(lambda: len(shared_postgres.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"))
+               == OBSERVERS, "every slot to be free")
     mark = shared_postgres.log_mark()
     proxy = Proxy(shared_postgres, pgreserve={"total_connections": 60},
                   automation={"size": 50, "max_overflow": 5, "timeout": "1500ms",
                               "overflow_delay": "10ms"},
                   adhoc={"size": 5, "reserved": 5, "timeout": "5s"})
-    proxy.start()
-    holders = proxy.hold(count=55)
-    proxy.wait_pool(in_use=55)
-    yield proxy
-    for holder in holders:
-        holder.close()
-    proxy.stop()
-    proxy.destroy()
+    try:
+        proxy.start()
+        holders = proxy.hold(count=55)
+        proxy.wait_pool(in_use=55)
+        yield proxy
+        for holder in holders:
+            holder.close()
+        proxy.stop()
+    finally:
+        proxy.destroy()
     assert not shared_postgres.refusals(mark)
 
 
