@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 
@@ -46,7 +45,7 @@ def pgbench(proxy, mode, clients):
 def end_load(load):
     """Ends pgbench, which must not have met one error until then."""
     assert load.poll() is None, load.communicate()[0]
-    load.send_signal(signal.SIGINT)
+    load.terminate()  # it may have inherited that INT is ignored
     output = load.communicate()[0]
     for word in ("ERROR", "FATAL", "aborted", "server closed"):
         assert word not in output, output
