@@ -19,6 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <openssl/crypto.h>
+
 #include "base/log.h"
 #include "base/memory.h"
 
@@ -75,6 +77,7 @@ static void *run_worker(void *arg)
             log_event(LOG_LEVEL_ERROR, "a worker could not wake the loop",
                       LOG_FIELD_KIND("reason", strerror(errno)));
     }
+    OPENSSL_thread_stop(); /* its random numbers' state: the process may end before this thread has */
     workers->threads--;
     pthread_cond_signal(&workers->left);
     pthread_mutex_unlock(&workers->lock);
