@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 import wire
-from proxy import binary_path
+from proxy import binary_path, is_sanitized
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
 from waiting import wait_until
 from wire import Wire, message
@@ -83,6 +83,8 @@ def users_file(path, **users):
 
 @pytest.mark.parametrize("method", ["scram-sha-256", "md5"])
 def test_forgotten_password_is_not_in_memory(start_proxy, tmp_path, method):
+    if is_sanitized():
+        pytest.skip("its shadow memory is too large to be read, and what is freed stays there for a while")
     path = tmp_path / "users.txt"
     secret = "unforgettable-7f3a91"
     users_file(path, alice=secret, bob="b")
