@@ -214,6 +214,8 @@ void open_begin(struct client *client)
         open_settled(client, NULL, NULL);
     else if (client_acquire(client))
         open_granted(client, client->server);
+    else
+        stream_flush(&client->stream); /* it waits, and knows for what */
 }
 
 /* All is known: the session is open, on no backend. */

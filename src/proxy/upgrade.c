@@ -183,8 +183,6 @@ static void look_at_clients(struct upgrade *upgrade)
         lane->staying = 0;
     for (struct client *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
-        if (client->state == CLIENT_LOGIN && !client->server)
-            stream_flush(&client->stream); /* what it has been told leaves here, not there */
         if (carry_can_go(client) && channel_backlog(upgrade->channel) < BACKLOG_PIECES)
             send_client(upgrade, client);
         if (client->lane && !client->server && client->state != CLIENT_CLOSING &&

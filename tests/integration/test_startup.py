@@ -27,6 +27,20 @@ def test_options_are_honoured(any_mode_proxy):
         assert client.query("SHOW statement_timeout").value == "33s"
 
 
+def test_who_waits_for_a_connection_to_begin_with_knows_that_the_proof_was_good(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    (holder,) = proxy.hold()
+    with Wire(proxy.port()) as client:
+        client.send(startup(user=ROLE, database="dev"))
+        answer = client.receive()
+        while answer.body != b"\0\0\0\0":
+            assert answer.kind == "R"
+            client._authenticate(answer.body, ROLE, PASSWORD)
+            answer = client.receive()
+        proxy.wait_pool(waiting=1)
+    holder.close()
+
+
 def test_options_with_escaped_blanks(proxy):
     with proxy.wire(options=r"-c my.words=two\ words --work_mem=72MB") as client:
         assert client.query("SHOW my.words").value == "two words"
