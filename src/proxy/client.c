@@ -227,6 +227,12 @@ void client_fatal(struct client *client, const char *sqlstate, const char *messa
     client_close(client);
 }
 
+void client_shut_down(struct client *client, const char *hint)
+{
+    client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
+                 "terminating connection due to administrator command", NULL, hint);
+}
+
 /* The message at the head of `held` is answered by the error: a Query is thrown away alone, an extended message with
  * all that follows up to its Sync (protocol 55.2.3). */
 void client_error(struct client *client, const char *sqlstate, const char *message,

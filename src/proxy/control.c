@@ -219,12 +219,6 @@ void control_dispose(struct proxy *proxy, const struct control_target *target)
     }
 }
 
-static void end_client(struct client *client)
-{
-    client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                 "terminating connection due to administrator command", NULL, NULL);
-}
-
 void control_kill(struct proxy *proxy, const struct control_target *target)
 {
     control_pause(proxy, target);
@@ -232,7 +226,7 @@ void control_kill(struct proxy *proxy, const struct control_target *target)
         next = TAILQ_NEXT(client, link);
         if (client->pool && client->database &&
             covers(target->pool, target->database, client->pool, client->database))
-            end_client(client);
+            client_shut_down(client, NULL);
     }
     for (struct server *next, *server = TAILQ_FIRST(&proxy->servers); server; server = next) {
         next = TAILQ_NEXT(server, link);
@@ -248,7 +242,7 @@ bool control_kill_client(struct proxy *proxy, uint32_t id)
     struct client *client = cancel_key_find(proxy, id);
     if (!client || client->state == CLIENT_CLOSING)
         return false;
-    end_client(client);
+    client_shut_down(client, NULL);
     return true;
 }
 

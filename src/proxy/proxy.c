@@ -367,8 +367,7 @@ static void dismiss(struct client *client, bool at_once)
         (client->server->status != 'I' || !outstanding_is_empty(&client->server->outstanding));
     if (!at_once && is_at_work)
         return;
-    client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                 "terminating connection due to administrator command", NULL, NULL);
+    client_shut_down(client, NULL);
 }
 
 void proxy_stop(struct proxy *proxy, bool at_once)

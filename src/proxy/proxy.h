@@ -465,6 +465,8 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
 /* A FATAL: sent, and the connection closed when it is out. */
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint);
+/* The FATAL 57P01 that PostgreSQL ends a connection with when somebody in charge has said so; `hint` or NULL. */
+void client_shut_down(struct client *client, const char *hint);
 /* Sends an ErrorResponse or NoticeResponse (type E or N), and counts it. */
 void client_send_error(struct client *client, char type, const struct error_fields *fields);
 

@@ -246,8 +246,7 @@ static void after_messages(struct server *server, bool saw_ready, struct client 
     else if (client->proxy->state != PROXY_RUNNING &&
              (client->state == CLIENT_READY || (client->server == server && server->status == 'I' &&
                                                 outstanding_is_empty(&server->outstanding))))
-        client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                     "terminating connection due to administrator command", NULL, NULL);
+        client_shut_down(client, NULL);
 }
 
 /* Whether rows pass to the client unseen: they are nobody else's, and change nothing. */

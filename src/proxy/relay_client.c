@@ -107,8 +107,7 @@ static enum verdict want_backend(struct client *client, uint8_t type)
     if (type == 'd' || type == 'c' || type == 'f' || type == 'H')
         return VERDICT_DISCARD; /* outside of a COPY PostgreSQL ignores them too */
     if (client->proxy->state != PROXY_RUNNING) {
-        client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                     "terminating connection due to administrator command", NULL, NULL);
+        client_shut_down(client, NULL);
         return VERDICT_END;
     }
     if (!client_acquire(client))

@@ -265,8 +265,7 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
     take_application_name(client);
     negotiate_version(client);
     if (client->proxy->state != PROXY_RUNNING) {
-        client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                     "terminating connection due to administrator command", NULL, NULL);
+        client_shut_down(client, NULL);
         return;
     }
     if (tls_is_missing(client)) {

@@ -67,8 +67,7 @@ static void take_back(struct upgrade *upgrade, struct client *client)
     TAILQ_REMOVE(&upgrade->on_their_way, client, later_link);
     carry_thaw(client);
     if (upgrade->proxy->state != PROXY_RUNNING)
-        client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                     "terminating connection due to administrator command", NULL, NULL);
+        client_shut_down(client, NULL);
 }
 
 static void take_back_clients(struct upgrade *upgrade)
@@ -189,8 +188,7 @@ static void look_at_clients(struct upgrade *upgrade)
             (client->state == CLIENT_LEAVING || !carry_goes(client))) {
             client->lane->staying++; /* who is on the way may be refused */
             if (waits_in_vain(client))
-                client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                             "terminating connection due to administrator command", NULL, NULL);
+                client_shut_down(client, NULL);
         }
     }
 }
@@ -286,9 +284,8 @@ static void hand_over(struct upgrade *upgrade)
         next = TAILQ_NEXT(client, link);
         client->must_stay = false; /* an upgrade that failed may not have wanted it */
         if (!client->pool)
-            client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
-                         "terminating connection due to administrator command", NULL,
-                         "An upgrade has begun: connect again to reach the new process.");
+            client_shut_down(client,
+                             "An upgrade has begun: connect again to reach the new process.");
     }
     send_lanes(upgrade);
     words_send_places(proxy, upgrade->channel, &upgrade->said_places);
