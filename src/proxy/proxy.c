@@ -195,6 +195,12 @@ void proxy_run_pool(struct proxy_pool *pool)
     pool->is_running = false;
 }
 
+void proxy_stop_opening(struct proxy *proxy, bool is_stopping)
+{
+    for (size_t i = 0; i < proxy->pool_count; i++)
+        proxy->pools[i]->pool.is_stopping = is_stopping;
+}
+
 void proxy_run_pools(struct proxy *proxy)
 {
     /* reserved pools first: what has come free is theirs before anyone else's */
@@ -386,8 +392,7 @@ void proxy_stop(struct proxy *proxy, bool at_once)
     takeover_stopping(proxy);
     proxy->stop_us = proxy->now_us + (at_once ? 0 : proxy->config->shutdown_timeout_us);
     listener_close_all(proxy);
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        proxy->pools[i]->pool.is_stopping = true;
+    proxy_stop_opening(proxy, true);
     for (struct client *next, *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
         dismiss(client, at_once);
@@ -520,8 +525,7 @@ void proxy_free(struct proxy *proxy)
     inherit_free(&proxy->inherited);
     listener_close_all(proxy);
     proxy->state = PROXY_STOPPED;
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        proxy->pools[i]->pool.is_stopping = true;
+    proxy_stop_opening(proxy, true);
     for (struct client *client; (client = TAILQ_FIRST(&proxy->clients));) {
         client->stream.is_broken = true;
         client_close(client);

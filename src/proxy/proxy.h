@@ -417,6 +417,8 @@ void proxy_free(struct proxy *proxy);
 void proxy_stop(struct proxy *proxy, bool at_once);
 /* Does what the pool's rules say until they say nothing. */
 void proxy_run_pool(struct proxy_pool *pool);
+/* Whether the pools open nothing more; what is open serves on. */
+void proxy_stop_opening(struct proxy *proxy, bool is_stopping);
 /* The same for every pool: a connection has been given back to the budget. */
 void proxy_run_pools(struct proxy *proxy);
 /* Frees `object` by `bury` at the end of the loop's turn. */

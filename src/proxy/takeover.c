@@ -117,8 +117,7 @@ static void serve(struct takeover *takeover)
     takeover->is_serving = true;
     if (proxy->state != PROXY_RUNNING)
         return;
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        proxy->pools[i]->pool.is_stopping = false;
+    proxy_stop_opening(proxy, false);
     listener_hold_all(proxy, false);
     notify_open(&proxy->notify, true);
     notify_send(&proxy->notify, "MAINPID=%ld\nREADY=1\nWATCHDOG=1", (long)getpid());
@@ -216,8 +215,7 @@ void takeover_ready(struct proxy *proxy)
         notify_send(&proxy->notify, "READY=1");
         return;
     }
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        proxy->pools[i]->pool.is_stopping = true;
+    proxy_stop_opening(proxy, true);
     channel_listen(takeover->channel, proxy->base, on_message, on_end, takeover);
     words_send_greeting(takeover->channel, MESSAGE_READY);
 }

@@ -80,8 +80,7 @@ static void serve_again(struct upgrade *upgrade)
 {
     struct proxy *proxy = upgrade->proxy;
     proxy->upgrade = NULL; /* nobody is due to go any more */
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        proxy->pools[i]->pool.is_stopping = false;
+    proxy_stop_opening(proxy, false);
     words_places_lost(proxy);
     take_back_clients(upgrade);
     listener_hold_all(proxy, false);
@@ -275,8 +274,7 @@ static void hand_over(struct upgrade *upgrade)
               LOG_FIELD_NUMBER("clients", proxy->client_count),
               LOG_FIELD_NUMBER("connections", proxy->open_server_count));
     listener_hold_all(proxy, true);
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        proxy->pools[i]->pool.is_stopping = true;
+    proxy_stop_opening(proxy, true);
     /* From us, whom the service manager listens to; the new process cannot be heard before. */
     notify_send(&proxy->notify, "MAINPID=%ld", (long)upgrade->pid);
     notify_close(&proxy->notify);
