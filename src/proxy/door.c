@@ -31,7 +31,7 @@ struct login_door *door_of(struct proxy *proxy, struct proxy_pool *pool)
 {
     if (!pool)
         return &proxy->admin_door;
-    return pool->config && pool->config->reserved > 0 ? &pool->door : &proxy->shared_door;
+    return proxy_pool_is_reserved(pool) ? &pool->door : &proxy->shared_door;
 }
 
 void door_enter(struct client *client)

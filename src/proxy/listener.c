@@ -57,7 +57,7 @@ static void pause_accepting(struct proxy *proxy)
 
 static bool keeps_doors(const struct listener *listener)
 {
-    return !listener->pool || (listener->pool->config && listener->pool->config->reserved > 0);
+    return !listener->pool || proxy_pool_is_reserved(listener->pool);
 }
 
 /* A new descriptor's number says how many are in use: the system gives the lowest free one. */

@@ -20,7 +20,6 @@
 #include "proto/sqlstate.h"
 #include "proxy/control.h"
 #include "proxy/upgrade.h"
-#include "proxy/upgrade_inside.h"
 
 #define TICK_US         (100 * CLOCK_MS)
 #define TICK_WAITING_US (20 * CLOCK_MS)
@@ -205,7 +204,7 @@ void proxy_run_pools(struct proxy *proxy)
 {
     /* reserved pools first: what has come free is theirs before anyone else's */
     for (size_t i = 0; i < proxy->pool_count; i++) {
-        if (proxy->pools[i]->config && proxy->pools[i]->config->reserved > 0)
+        if (proxy_pool_is_reserved(proxy->pools[i]))
             proxy_run_pool(proxy->pools[i]);
     }
     for (size_t i = 0; i < proxy->pool_count; i++)
@@ -351,7 +350,6 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     sweep_lanes(proxy);
     stats_tick(proxy);
     control_tick(proxy);
-    words_forget_places(proxy);
     upgrade_tick(proxy);
     tell_manager(proxy);
     if (proxy->watch_tick)

@@ -87,6 +87,12 @@ struct proxy_pool {
     bool runs_again;
 };
 
+/* Whether some of the cap is this pool's alone. */
+static inline bool proxy_pool_is_reserved(const struct proxy_pool *pool)
+{
+    return pool->config && pool->config->reserved > 0;
+}
+
 /* A run-time parameter that the server reports (ParameterStatus). */
 struct parameter {
     char *name;

@@ -468,6 +468,7 @@ void upgrade_tick(struct proxy *proxy)
 {
     struct upgrade *upgrade = proxy->upgrade;
     int64_t limit_us = proxy->config->upgrade_timeout_us;
+    words_forget_places(proxy);
     if (!upgrade || upgrade->stage == UPGRADE_LEAVING)
         return;
     if (upgrade->stage == UPGRADE_STARTING) {
