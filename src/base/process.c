@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -68,4 +69,14 @@ void process_allow_core_dumps(bool is_allowed)
         return;
     limit.rlim_cur = is_allowed || limit.rlim_max < 1 ? limit.rlim_max : 1;
     (void)setrlimit(RLIMIT_CORE, &limit);
+}
+
+int64_t process_variable(const char *name)
+{
+    const char *text = getenv(name);
+    char *end;
+    if (!text || !*text)
+        return 0;
+    long long number = strtoll(text, &end, 10);
+    return *end || number < 0 ? 0 : number;
 }

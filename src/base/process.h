@@ -21,4 +21,8 @@ void process_figures_read(struct process_figures *figures);
 /* Whether a crash may leave a core behind.  It would hold every password that the process knows. */
 void process_allow_core_dumps(bool is_allowed);
 
+/* The number that an environment variable holds, as a service manager sets them; 0 when there is none, or it is no number
+ * or below 0. */
+int64_t process_variable(const char *name);
+
 #endif

@@ -16,6 +16,7 @@
 #include <event2/util.h>
 
 #include "base/memory.h"
+#include "base/process.h"
 
 #define FIRST_FD 3
 #define FDS_MAX  1024
@@ -38,20 +39,10 @@ static bool is_listening(int fd)
            getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens;
 }
 
-static long number_in(const char *variable)
-{
-    const char *text = getenv(variable);
-    char *end;
-    if (!text || !*text)
-        return 0;
-    long number = strtol(text, &end, 10);
-    return *end ? 0 : number;
-}
-
 bool inherit_from_systemd(struct inheritance *all, char *why, size_t why_bytes)
 {
-    bool is_for_us = number_in("LISTEN_PID") == getpid();
-    long count = number_in("LISTEN_FDS");
+    bool is_for_us = process_variable("LISTEN_PID") == getpid();
+    int64_t count = process_variable("LISTEN_FDS");
     char *names = memory_strdup(getenv("LISTEN_FDNAMES"));
     char *at = names;
     bool ok = true;

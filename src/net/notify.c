@@ -15,18 +15,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/process.h"
 
 #define STATUS_US CLOCK_S
-
-static int64_t number_in(const char *variable)
-{
-    const char *text = getenv(variable);
-    char *end;
-    if (!text || !*text)
-        return 0;
-    long long number = strtoll(text, &end, 10);
-    return *end || number < 0 ? 0 : number;
-}
 
 void notify_open(struct notify *notify, bool is_successor)
 {
@@ -41,9 +32,9 @@ void notify_open(struct notify *notify, bool is_successor)
         notify->address.sun_path[0] = '\0';
     notify->address_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
     notify->fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int64_t pid = number_in("WATCHDOG_PID");
+    int64_t pid = process_variable("WATCHDOG_PID");
     if (pid == 0 || pid == getpid() || is_successor)
-        notify->watchdog_us = number_in("WATCHDOG_USEC");
+        notify->watchdog_us = process_variable("WATCHDOG_USEC");
 }
 
 void notify_close(struct notify *notify)

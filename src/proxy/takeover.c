@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/process.h"
 #include "proto/record.h"
 #include "proxy/carry.h"
 #include "proxy/upgrade.h"
@@ -79,14 +80,11 @@ static bool receive_offer(struct takeover *takeover)
 
 bool takeover_begin(struct proxy *proxy)
 {
-    const char *text = getenv(UPGRADE_VARIABLE);
-    char *end = NULL;
-    if (!text)
+    if (!getenv(UPGRADE_VARIABLE))
         return true;
-    long fd = strtol(text, &end, 10);
-    bool is_number = *text && !*end && fd > 2 && fd < INT32_MAX;
+    int64_t fd = process_variable(UPGRADE_VARIABLE);
     unsetenv(UPGRADE_VARIABLE);
-    struct channel *channel = is_number ? channel_open((int)fd) : NULL;
+    struct channel *channel = fd > 2 && fd < INT32_MAX ? channel_open((int)fd) : NULL;
     if (!channel) {
         log_event(LOG_LEVEL_ERROR, "cannot take over",
                   LOG_FIELD_KIND("reason", UPGRADE_VARIABLE " names no channel"));
