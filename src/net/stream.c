@@ -218,6 +218,19 @@ void stream_queue(struct stream *stream, const void *bytes, size_t size)
         buffer_append(&stream->out, bytes, size);
 }
 
+bool stream_write_buffer(struct stream *stream, struct buffer *buffer)
+{
+    bool is_ok = stream_write(stream, buffer_bytes(buffer), buffer_length(buffer));
+    buffer_free(buffer);
+    return is_ok;
+}
+
+void stream_queue_buffer(struct stream *stream, struct buffer *buffer)
+{
+    stream_queue(stream, buffer_bytes(buffer), buffer_length(buffer));
+    buffer_free(buffer);
+}
+
 static void shake_hands(struct stream *stream)
 {
     ERR_clear_error();

@@ -59,6 +59,9 @@ static inline void stream_look_again(struct stream *stream)
 bool stream_write(struct stream *stream, const void *bytes, size_t size);
 /* Keeps the bytes, to leave in the same write as the next ones. */
 void stream_queue(struct stream *stream, const void *bytes, size_t size);
+/* The same two with all that a buffer holds, which is empty and owns nothing afterwards. */
+bool stream_write_buffer(struct stream *stream, struct buffer *buffer);
+void stream_queue_buffer(struct stream *stream, struct buffer *buffer);
 /* Tries to write what waits. */
 bool stream_flush(struct stream *stream);
 static inline size_t stream_backlog(const struct stream *stream)

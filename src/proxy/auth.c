@@ -33,25 +33,16 @@
 
 enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
 
-static void send_buffer(struct client *client, struct buffer *buffer)
-{
-    stream_write(&client->stream, buffer_bytes(buffer), buffer_length(buffer));
-    buffer_free(buffer);
-}
-
 static void send_authentication(struct client *client, uint32_t code, const void *data,
                                 size_t length)
 {
     struct buffer message = {0};
     build_authentication(&message, code, data, length);
-    if (code == AUTH_OK ||
-        code ==
-            AUTH_SASL_FINAL) { /* leaves with the parameters and the first ReadyForQuery, in one write */
-        stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
-        buffer_free(&message);
-        return;
-    }
-    send_buffer(client, &message);
+    /* The last two leave with the parameters and the first ReadyForQuery, in one write. */
+    if (code == AUTH_OK || code == AUTH_SASL_FINAL)
+        stream_queue_buffer(&client->stream, &message);
+    else
+        stream_write_buffer(&client->stream, &message);
 }
 
 static void fill_random(void *out, size_t length)
@@ -91,8 +82,7 @@ static void enter_console(struct client *client)
         build_parameter_status(&message, parameters[i].name, parameters[i].value);
     build_parameter_status(&message, "session_authorization", client->user);
     build_parameter_status(&message, "application_name", client->application_name);
-    stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_queue_buffer(&client->stream, &message);
     client_set_state(client, CLIENT_CONSOLE);
     open_ready(client);
 }

@@ -192,8 +192,7 @@ void client_send_error(struct client *client, char type, const struct error_fiel
     if (type == 'E')
         stats_error(client, fields->sqlstate);
     build_error(&message, type, fields);
-    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_write_buffer(&client->stream, &message);
 }
 
 static bool is_let_in(const struct client *client)
@@ -254,8 +253,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     }
     client_set_state(client, CLIENT_READY);
     client_forget_query(client);
-    stream_write(&client->stream, buffer_bytes(&answer), buffer_length(&answer));
-    buffer_free(&answer);
+    stream_write_buffer(&client->stream, &answer);
     proxy_read_later(client);
 }
 

@@ -19,12 +19,6 @@
 
 #define STARTS_MAX 256 /* start-up settings that a lane remembers */
 
-static void send_buffer(struct client *client, struct buffer *buffer)
-{
-    stream_write(&client->stream, buffer_bytes(buffer), buffer_length(buffer));
-    buffer_free(buffer);
-}
-
 void open_ready(struct client *client)
 {
     struct buffer message = {0};
@@ -34,7 +28,7 @@ void open_ready(struct client *client)
     buffer_append(&message, client->key_secret, client->key_bytes);
     build_end(&message, mark);
     build_ready(&message, 'I');
-    send_buffer(client, &message);
+    stream_write_buffer(&client->stream, &message);
     client_forget_startup(client);
     client->answered_us = client->proxy->now_us;
     log_client(
@@ -54,8 +48,7 @@ static void send_parameters(struct client *client)
             own = client->application_name;
         build_parameter_status(&message, parameter->name, own ? own : parameter->value);
     }
-    stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_queue_buffer(&client->stream, &message);
 }
 
 /* UTF8 and utf-8 are one encoding; ISO and ISO, MDY one DateStyle's output. */
@@ -240,8 +233,7 @@ void open_granted(struct client *client, struct server *server)
     build_query(&message, sql);
     settle_link(client, server);
     outstanding_injected(&server->outstanding, INJECTION_LOGIN);
-    stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_queue_buffer(&server->stream, &message);
     free(sql);
     settle_ask(client, server, PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_ROLE) | PIN_BIT(PIN_REQUEST));
     stream_flush(&server->stream);

@@ -91,8 +91,7 @@ void prepare_queue_parse(struct server *server, const char *name, const void *bo
     buffer_append(&message, body, length);
     build_end(&message, mark);
     stats_server_parse(server);
-    stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_queue_buffer(&server->stream, &message);
 }
 
 void prepare_queue_close(struct server *server, const char *name)

@@ -109,8 +109,7 @@ static bool translate_changed_result(struct client *client, const uint8_t *body,
     build_text(&message, "RRevalidateCachedQuery");
     build_u8(&message, 0);
     build_end(&message, mark);
-    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_write_buffer(&client->stream, &message);
     return true;
 }
 
@@ -120,8 +119,6 @@ bool prepare_translate_error(struct client *client, const uint8_t *body, size_t 
     if (settle_is_shared(client) && translate_changed_result(client, body, length))
         return true;
     const char *prefix = client->proxy->statements.prefix;
-    if (settle_is_shared(client) && translate_changed_result(client, body, length))
-        return true;
     if (length == 0 || body[length - 1] != 0 || !memmem(body, length, prefix, strlen(prefix)))
         return false;
     struct buffer message = {0};
@@ -134,7 +131,6 @@ bool prepare_translate_error(struct client *client, const uint8_t *body, size_t 
     }
     build_u8(&message, 0);
     build_end(&message, mark);
-    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_write_buffer(&client->stream, &message);
     return true;
 }

@@ -98,8 +98,7 @@ struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t
     build_text(&changed, sql);
     buffer_append(&changed, bytes + text_end, at_hand - text_end);
     build_end(&changed, mark);
-    stream_queue(&server->stream, buffer_bytes(&changed), buffer_length(&changed));
-    buffer_free(&changed);
+    stream_queue_buffer(&server->stream, &changed);
     client_statement_remove(prepare_table(client), &client->statements, name, length);
     return (struct prepared_head){.taken = at_hand, .is_changed = true};
 }
@@ -189,8 +188,7 @@ struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32
         build_text(&other, statement);
         build_end(&other, mark);
     }
-    stream_queue(&client->server->stream, buffer_bytes(&other), buffer_length(&other));
-    buffer_free(&other);
+    stream_queue_buffer(&client->server->stream, &other);
     free(statement);
     return (struct prepared_head){
         .taken = (size_t)message + 1, .is_changed = true, .is_recorded = type == 'P'};

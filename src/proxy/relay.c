@@ -47,8 +47,7 @@ static bool replace_cancel_error(struct client *client, const char *sqlstate)
                                (double)client->timeout_us / (double)CLOCK_S);
     build_error(&answer, 'E',
                 &(struct error_fields){"ERROR", SQLSTATE_QUERY_CANCELED, text, NULL, NULL});
-    stream_write(&client->stream, buffer_bytes(&answer), buffer_length(&answer));
-    buffer_free(&answer);
+    stream_write_buffer(&client->stream, &answer);
     free(text);
     client->timeout_name = NULL;
     return true;

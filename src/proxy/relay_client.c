@@ -95,8 +95,7 @@ static enum verdict skip_message(struct client *client, uint8_t type)
         struct buffer answer = {0};
         client->is_skipping = false;
         build_ready(&answer, 'I');
-        stream_write(&client->stream, buffer_bytes(&answer), buffer_length(&answer));
-        buffer_free(&answer);
+        stream_write_buffer(&client->stream, &answer);
     }
     return VERDICT_DISCARD;
 }

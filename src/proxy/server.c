@@ -89,8 +89,7 @@ static void send_query(struct server *server, const char *sql)
     struct buffer message = {0};
     build_query(&message, sql);
     outstanding_injected(&server->outstanding, INJECTION_CLEAN);
-    stream_write(&server->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_write_buffer(&server->stream, &message);
 }
 
 static void send_sync_of_ours(struct server *server)

@@ -33,8 +33,7 @@ static void negotiate_version(struct client *client)
     for (size_t i = 0; i < startup->unknown_option_count; i++)
         build_text(&message, startup->unknown_options[i]);
     build_end(&message, mark);
-    stream_write(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+    stream_write_buffer(&client->stream, &message);
 }
 
 static int count_clients(const struct client *client, bool by_user)

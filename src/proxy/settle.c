@@ -319,8 +319,7 @@ static void queue_aside(struct server *server, const char *sql,
     }
     build_empty(&messages, 'S');
     outstanding_injected(&server->outstanding, injection);
-    stream_queue(&server->stream, buffer_bytes(&messages), buffer_length(&messages));
-    buffer_free(&messages);
+    stream_queue_buffer(&server->stream, &messages);
 }
 
 bool settle_own_sequences(struct client *client, struct server *server)
@@ -520,8 +519,7 @@ void settle_restored(struct server *server)
     }
     replace(table_of(client), &client->untold, NULL);
     if (buffer_length(&message) > 0)
-        stream_queue(&client->stream, buffer_bytes(&message), buffer_length(&message));
-    buffer_free(&message);
+        stream_queue_buffer(&client->stream, &message);
 }
 
 bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
