@@ -5,6 +5,7 @@
  * never longer.  Nothing is allocated for a row, so that ten thousand of them cost no more than their bytes.
  */
 #include "admin/show_row.h"
+#include "proxy/settle.h"
 
 #include <stdarg.h>
 #include <stdio.h>

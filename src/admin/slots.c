@@ -5,6 +5,7 @@
  * owes and from its last ReadyForQuery.  Nothing on the query's way keeps these numbers.
  */
 #include "admin/slots.h"
+#include "proxy/settle.h"
 
 #include <string.h>
 

@@ -18,10 +18,11 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
-#include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 
 #define AUTH_OK            0
 #define AUTH_MD5_REQUEST   5

@@ -15,8 +15,8 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
-#include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/events.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 

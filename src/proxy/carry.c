@@ -10,6 +10,7 @@
  * version, or meets a field that it does not know, refuses the client, which then stays where it is.
  */
 #include "proxy/carry.h"
+#include "proxy/settle.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -18,8 +19,8 @@
 #include "base/memory.h"
 #include "proto/record.h"
 #include "proto/sqlstate.h"
-#include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/prepare.h"
 #include "proxy/upgrade.h"

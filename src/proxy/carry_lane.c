@@ -10,8 +10,8 @@
 
 #include "base/memory.h"
 #include "proto/record.h"
-#include "proxy/login.h"
 #include "proxy/carry.h"
+#include "proxy/login.h"
 
 #define PARAMETERS_MAX 64
 #define STARTS_MAX     256 /* as in open.c */

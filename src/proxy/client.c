@@ -18,11 +18,12 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/cancel.h"
 #include "proxy/carry.h"
 #include "proxy/events.h"
-#include "proxy/cancel.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 #include "proxy/upgrade.h"
 
 #define BACKLOG_MAX     65536u

@@ -14,8 +14,8 @@
 
 #include "base/log.h"
 #include "base/memory.h"
-#include "proxy/listener.h"
 #include "proto/sqlstate.h"
+#include "proxy/listener.h"
 
 struct gate {
     struct proxy_pool *pool; /* NULL: every pool */

@@ -12,10 +12,11 @@
 
 #include "base/memory.h"
 #include "proto/build.h"
-#include "proxy/events.h"
 #include "proxy/cancel.h"
+#include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 
 #define STARTS_MAX 256 /* start-up settings that a lane remembers */
 

@@ -15,6 +15,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proxy/prepare_inside.h"
+#include "proxy/settle.h"
 
 #define STATEMENT_MAX    32768u /* longer Query and Parse messages are not waited for, nor shared */
 #define NAMES_MAX        16384u /* longer names are not looked at */

@@ -9,6 +9,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/prepare_inside.h"
+#include "proxy/settle.h"
 
 /* Whatever of the unnamed statement was skipped stands behind what was answered or has failed. */
 static void unnamed_events(struct client *client, const struct outstanding *outstanding)

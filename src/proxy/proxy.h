@@ -558,6 +558,4 @@ void server_cancel_done(struct server *server);
 void server_sweep(struct server *server);
 const char *server_parameter(const struct server *server, const char *name);
 
-#include "proxy/settle.h"
-
 #endif

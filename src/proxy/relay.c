@@ -17,9 +17,10 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
-#include "proxy/prepare.h"
 #include "proxy/login.h"
+#include "proxy/prepare.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 
 #define HEADER_BYTES    5
 #define INSPECTED_BYTES 32768u /* longer errors and parameters pass unread */

@@ -14,6 +14,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 
 #define HEADER_BYTES  5
 #define MESSAGE_LARGE 0x3fffffffu /* PostgreSQL's PQ_LARGE_MESSAGE_LIMIT */

@@ -17,10 +17,11 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/cancel.h"
 #include "proxy/events.h"
 #include "proxy/prepare.h"
-#include "proxy/cancel.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 #include "proxy/upgrade.h"
 #include "proxy/upstream.h"
 

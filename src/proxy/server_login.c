@@ -15,6 +15,7 @@
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 #include "proxy/upgrade.h"
 #include "proxy/upstream.h"
 

@@ -14,11 +14,12 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/cancel.h"
 #include "proxy/control.h"
 #include "proxy/events.h"
-#include "proxy/cancel.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 
 static void negotiate_version(struct client *client)
 {

@@ -25,9 +25,10 @@
 #include "proto/build.h"
 #include "proto/sql_names.h"
 #include "proto/sqlstate.h"
-#include "proxy/prepare.h"
 #include "proxy/login.h"
+#include "proxy/prepare.h"
 #include "proxy/proxy.h"
+#include "proxy/settle.h"
 
 #define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
 #define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */

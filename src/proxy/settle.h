@@ -1,7 +1,5 @@
 /*
  * settle.h - what a session holds, and how its settings get to the next backend (settle.c).
- *
- * The second half of proxy.h, which includes it: one story of its own, about the same structures.
  */
 #ifndef PROXY_SETTLE_H
 #define PROXY_SETTLE_H

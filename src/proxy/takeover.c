@@ -15,8 +15,8 @@
 #include "base/process.h"
 #include "proto/record.h"
 #include "proxy/carry.h"
-#include "proxy/upgrade.h"
 #include "proxy/listener.h"
+#include "proxy/upgrade.h"
 #include "proxy/upgrade_inside.h"
 
 #define HELLO_US (10 * CLOCK_S)
