@@ -326,10 +326,15 @@ static bool refuse_direct(struct client *client, const char *why)
 }
 
 /* Direct TLS (PostgreSQL 17): the connection begins with a ClientHello, which is OpenSSL's to read, so that its first byte is
- * only looked at.  False while there is nothing to be read as a start-up packet, or never will be. */
+ * only looked at.  False while there is nothing to be read as a start-up packet, or never will be.  Where there is no TLS
+ * nothing need be looked at beforehand: refused_hello() sees it. */
 static bool begin_connection(struct client *client)
 {
     uint8_t first;
+    if (!can_encrypt(client)) {
+        client->has_begun = true;
+        return true;
+    }
     ssize_t got = recv(client->stream.fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
     if (got < 0 && errno == EAGAIN) {
         client->stream.may_read = false;
@@ -338,8 +343,6 @@ static bool begin_connection(struct client *client)
     client->has_begun = true;
     if (got != 1 || first != TLS_CLIENT_HELLO)
         return true;
-    if (!can_encrypt(client))
-        return refuse_direct(client, "direct TLS is not offered here");
     client->is_direct_tls = true;
     client->has_asked_tls = true;
     shake_hands(client);
@@ -357,6 +360,15 @@ bool auth_may_read(struct client *client)
     client->is_direct_tls = false;
     return tls_speaks_postgresql(client->stream.ssl) ||
            refuse_direct(client, "direct TLS without the application protocol \"postgresql\"");
+}
+
+/* A ClientHello as the first thing said where there is no TLS. */
+static bool refused_hello(struct client *client, const uint8_t *bytes)
+{
+    if (bytes[0] != TLS_CLIENT_HELLO || client->has_asked_tls || client->has_asked_gss)
+        return false;
+    refuse_direct(client, "direct TLS is not offered here");
+    return true;
 }
 
 static size_t refuse_gss(struct client *client, size_t taken, size_t length)
@@ -422,7 +434,7 @@ static size_t take_startup(struct client *client, const uint8_t *bytes, size_t l
 size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
 {
     if (client->state == CLIENT_STARTUP)
-        return take_startup(client, bytes, length);
+        return refused_hello(client, bytes) ? length : take_startup(client, bytes, length);
     if (length < 5)
         return 0;
     uint32_t message = read_u32(bytes + 1);
