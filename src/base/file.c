@@ -64,3 +64,8 @@ char *file_read(const char *path, size_t most)
     errno = error;
     return NULL;
 }
+
+const char *file_reason(int error)
+{
+    return error == EILSEQ ? "it holds a zero byte" : strerror(error);
+}

@@ -11,4 +11,7 @@
  * seen. */
 char *file_read(const char *path, size_t most);
 
+/* What its errno means, in words. */
+const char *file_reason(int error);
+
 #endif

@@ -275,7 +275,7 @@ struct config *config_load(const char *path, struct config_errors *errors)
     char *text = file_read(path, CONFIG_FILE_MAX);
     if (!text) {
         struct reading reading = {.name = path, .errors = errors};
-        reading_error(&reading, 0, "cannot be read: %s", strerror(errno));
+        reading_error(&reading, 0, "cannot be read: %s", file_reason(errno));
         return NULL;
     }
     struct config *config = config_parse(path, text, errors);

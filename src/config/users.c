@@ -145,9 +145,7 @@ struct users *users_load(const char *path, struct config_errors *errors)
 {
     char *text = file_read(path, USERS_FILE_MAX);
     if (!text) {
-        add_error(errors,
-                  memory_printf("%s: cannot be read: %s", path,
-                                errno == EILSEQ ? "it holds a zero byte" : strerror(errno)));
+        add_error(errors, memory_printf("%s: cannot be read: %s", path, file_reason(errno)));
         return NULL;
     }
     struct users *users = users_parse(path, text, errors);
