@@ -23,9 +23,12 @@ class Sampler:
         return self
 
     def __exit__(self, *_):
-        self.process.stdin.close()
-        self.seen = json.loads(self.process.stdout.read())
-        self.process.wait()
+        self.stop()
+
+    def stop(self):
+        """What it has seen, from then on in `seen` too."""
+        self.seen = json.loads(self.process.communicate("")[0])
+        return self.seen
 
 
 def pgbench(proxy, mode, clients):

@@ -21,6 +21,7 @@ import pytest
 
 import waiting
 import wire
+from load import Sampler
 from server import CAP, PASSWORD, ROLE
 from test_metrics import assert_sums_agree
 from waiting import wait_until
@@ -141,11 +142,7 @@ class Chaos:
 def start_sampler(postgres):
     """In the place of the harness's own second connection, so that the free slots stay exactly CAP."""
     postgres.observer.close()
-    sampler = subprocess.Popen(
-        [sys.executable, os.path.join(HERE, "sampler.py"), postgres.directory, str(postgres.port), ROLE],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert sampler.stdout.readline() == "ready\n"
-    return sampler
+    return Sampler(postgres)
 
 
 def assert_nothing_drifted(proxy, postgres):
@@ -209,7 +206,7 @@ def test_the_cap_and_the_reservation_hold_in_chaos(start_proxy, postgres, tmp_pa
         reports = [scraper.stdout.read() for scraper in scrapers]
         for scraper in scrapers:
             scraper.wait(60)
-        seen = json.loads(sampler.communicate("")[0])
+        seen = sampler.stop()
         postgres.observer = postgres.superuser_connection()
 
     assert proxy.is_running(), proxy.log()[-5000:]

@@ -280,6 +280,24 @@ class Wire:
         except ConnectionResetError:
             return True
 
+    def scram_challenge(self, user, database="app"):
+        """What the server answers to a first message of SCRAM with a nonce of ours: {"r": nonce, "s": salt, "i": iterations}."""
+        self.send(startup(user=user, database=database))
+        self.receive()
+        first = b"n,,n=,r=fixednonce"
+        self.send(message("p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
+        return dict(part.split("=", 1) for part in self.receive().body[4:].decode().split(","))
+
+    def throw(self, junk):
+        """Sends the bytes and no more, and reads to the end of the connection, which may come earlier."""
+        try:
+            self.send(junk)
+            self.socket.shutdown(socket.SHUT_WR)
+            while self.socket.recv(65536):
+                pass
+        except OSError:
+            pass
+
     # -- logging in -----------------------------------------------------------------------------
 
     def login(self, user, password=None, database=None, version=PROTOCOL_3_0, **parameters):
