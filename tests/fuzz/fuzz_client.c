@@ -27,18 +27,11 @@ enum state {
     STATES
 };
 
-static void log_in(struct world *world, int number, enum world_door door, const char *database)
-{
-    world_connect(world, number, door);
-    world_log_in(world, number, database, "fuzz");
-    world_turn(world);
-}
-
 /* Everybody else takes a backend of the pool for good. */
 static void fill_pool(struct world *world)
 {
     for (int i = BYSTANDER; i < WORLD_CLIENTS; i++) {
-        log_in(world, i, DOOR_AUTOMATION, "app");
+        world_enter(world, i, DOOR_AUTOMATION, "app", "fuzz");
         world_query(world, i, "BEGIN");
     }
     world_turn(world);
@@ -57,19 +50,15 @@ static void bring_about(struct world *world, enum state state)
         world_connect(world, CULPRIT, state == STATE_START ? DOOR_AUTOMATION : DOOR_ADMIN);
         return;
     }
-    log_in(world, CULPRIT, state == STATE_CONSOLE ? DOOR_ADMIN : DOOR_AUTOMATION,
-           state == STATE_CONSOLE ? "pgreserve" : "app");
+    world_enter(world, CULPRIT, state == STATE_CONSOLE ? DOOR_ADMIN : DOOR_AUTOMATION,
+                state == STATE_CONSOLE ? "pgreserve" : "app", "fuzz");
     if (queries[state])
         world_query(world, CULPRIT, queries[state]);
     if (state == STATE_FAILED)
         world_query(world, CULPRIT, "FAIL");
     if (state == STATE_PIPELINE || state == STATE_SKIPPING) {
         struct buffer message = {0};
-        size_t mark = build_begin(&message, 'P');
-        build_text(&message, "s1");
-        build_text(&message, state == STATE_PIPELINE ? "SELECT $1" : "FAIL PARSE");
-        build_u16(&message, 0);
-        build_end(&message, mark);
+        world_add_parse(&message, "s1", state == STATE_PIPELINE ? "SELECT $1" : "FAIL PARSE");
         build_empty(&message, 'H');
         world_send(world, CULPRIT, buffer_bytes(&message), buffer_length(&message));
         buffer_free(&message);
@@ -90,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     bring_about(world, state);
     world->clients[CULPRIT].is_wild = true;
     if (world->clients[BYSTANDER].fd < 0)
-        log_in(world, BYSTANDER, DOOR_ADHOC, "app");
+        world_enter(world, BYSTANDER, DOOR_ADHOC, "app", "fuzz");
     world->clients[CULPRIT].chunk = piece;
     world_send(world, CULPRIT, input.bytes, input.left);
     world_query(world, BYSTANDER, "SELECT 'm1.1'");

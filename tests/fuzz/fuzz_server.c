@@ -27,20 +27,14 @@ enum state {
 
 static void log_in(struct world *world, int number, enum world_door door)
 {
-    world_connect(world, number, door);
-    world_log_in(world, number, "app", number == VICTIM ? "victim" : "fuzz");
-    world_turn(world);
+    world_enter(world, number, door, "app", number == VICTIM ? "victim" : "fuzz");
 }
 
 static void send_extended(struct world *world)
 {
     struct buffer message = {0};
-    size_t mark = build_begin(&message, 'P');
-    build_text(&message, "s1");
-    build_text(&message, "SELECT $1");
-    build_u16(&message, 0);
-    build_end(&message, mark);
-    mark = build_begin(&message, 'D');
+    world_add_parse(&message, "s1", "SELECT $1");
+    size_t mark = build_begin(&message, 'D');
     build_u8(&message, 'S');
     build_text(&message, "s1");
     build_end(&message, mark);

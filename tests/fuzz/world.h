@@ -61,6 +61,11 @@ void world_pass_time(struct world *world, int64_t us);
 bool world_connect(struct world *world, int number, enum world_door door);
 /* Sends the start-up packet to database `database` as user fuzz. */
 void world_log_in(struct world *world, int number, const char *database, const char *application);
+/* Connects, logs in, and lets everything run. */
+void world_enter(struct world *world, int number, enum world_door door, const char *database,
+                 const char *application);
+/* A Parse without parameter types. */
+void world_add_parse(struct buffer *message, const char *name, const char *sql);
 void world_send(struct world *world, int number, const void *bytes, size_t length);
 void world_query(struct world *world, int number, const char *sql);
 /* It goes without a word. */
