@@ -3,6 +3,7 @@
  */
 #include "proto/record.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/memory.h"
@@ -37,6 +38,15 @@ void record_put_record(struct buffer *record, uint16_t tag, struct buffer *inner
     size_t length = buffer_length(inner);
     record_put_bytes(record, tag, length > 0 ? buffer_bytes(inner) : NULL, length);
     buffer_free(inner);
+}
+
+void record_put_pair(struct buffer *record, uint16_t tag, uint16_t name_tag, const char *name,
+                     uint16_t value_tag, const char *value)
+{
+    struct buffer pair = {0};
+    record_put_text(&pair, name_tag, name);
+    record_put_text(&pair, value_tag, value);
+    record_put_record(record, tag, &pair);
 }
 
 void record_read(struct record_reader *reader, const void *bytes, size_t length)
@@ -95,4 +105,23 @@ char *record_text(struct record_reader *reader, const struct record_field *field
     char *text = memory_alloc(field->length + 1);
     memcpy(text, field->bytes, field->length);
     return text;
+}
+
+bool record_pair(const struct record_field *whole, uint16_t name_tag, char **name, char **value)
+{
+    struct record_reader reader;
+    struct record_field field;
+    *name = *value = NULL;
+    record_read(&reader, whole->bytes, whole->length);
+    while (record_next(&reader, &field)) {
+        char **place = field.tag == name_tag ? name : value;
+        free(*place);
+        *place = record_text(&reader, &field);
+    }
+    if (!reader.is_malformed && *name && *value)
+        return true;
+    free(*name);
+    free(*value);
+    *name = *value = NULL;
+    return false;
 }

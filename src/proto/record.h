@@ -25,6 +25,10 @@ void record_put_number(struct buffer *record, uint16_t tag, int64_t number);
 /* Puts the inner record into this one and frees it. */
 void record_put_record(struct buffer *record, uint16_t tag, struct buffer *inner);
 
+/* A record of two texts, a name and its value. */
+void record_put_pair(struct buffer *record, uint16_t tag, uint16_t name_tag, const char *name,
+                     uint16_t value_tag, const char *value);
+
 /* ---- reading ---- */
 
 struct record_field {
@@ -49,5 +53,7 @@ int64_t record_number_within(struct record_reader *reader, const struct record_f
                              int64_t min, int64_t max);
 /* A copy of the field as text, to be freed; NULL when there is a zero byte in it, and the reader is malformed then. */
 char *record_text(struct record_reader *reader, const struct record_field *field);
+/* The two texts of record_put_pair(), to be freed.  False when one is missing or malformed: then both are NULL. */
+bool record_pair(const struct record_field *whole, uint16_t name_tag, char **name, char **value);
 
 #endif

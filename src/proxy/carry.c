@@ -147,12 +147,9 @@ static void put_startup(struct buffer *record, const struct client *client)
     record_put_text(record, FIELD_DATABASE, client->database);
     record_put_text(record, FIELD_START_APPLICATION, startup ? startup->application_name : NULL);
     record_put_text(record, FIELD_REPLICATION, startup ? startup->replication : NULL);
-    for (size_t i = 0; startup && i < startup->setting_count; i++) {
-        struct buffer setting = {0};
-        record_put_text(&setting, FIELD_NAME, startup->settings[i].name);
-        record_put_text(&setting, FIELD_VALUE, startup->settings[i].value);
-        record_put_record(record, FIELD_START_SETTING, &setting);
-    }
+    for (size_t i = 0; startup && i < startup->setting_count; i++)
+        record_put_pair(record, FIELD_START_SETTING, FIELD_NAME, startup->settings[i].name,
+                        FIELD_VALUE, startup->settings[i].value);
     record_put_number(record, FIELD_MINOR, client->minor);
     record_put_text(record, FIELD_APPLICATION, client->application_name);
     record_put_number(record, FIELD_KEY_PID, client->key_pid);
@@ -252,18 +249,8 @@ static void take_start_setting(struct client *client, struct record_reader *oute
                                const struct record_field *whole)
 {
     struct startup *startup = client->startup;
-    struct startup_setting setting = {0};
-    struct record_reader reader;
-    struct record_field field;
-    record_read(&reader, whole->bytes, whole->length);
-    while (record_next(&reader, &field)) {
-        char **place = field.tag == FIELD_NAME ? &setting.name : &setting.value;
-        free(*place);
-        *place = record_text(&reader, &field);
-    }
-    if (reader.is_malformed || !setting.name || !setting.value) {
-        free(setting.name);
-        free(setting.value);
+    struct startup_setting setting;
+    if (!record_pair(whole, FIELD_NAME, &setting.name, &setting.value)) {
         outer->is_malformed = true;
         return;
     }

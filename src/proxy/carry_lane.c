@@ -14,7 +14,6 @@
 #include "proxy/login.h"
 
 #define PARAMETERS_MAX 64
-#define STARTS_MAX     256 /* as in open.c */
 
 enum lane_field {
     LANE_POOL = 1,
@@ -53,12 +52,9 @@ bool carry_write_lane(const struct lane *lane, struct buffer *record)
     record_put_text(record, LANE_UPSTREAM, upstream);
     record_put_number(record, LANE_TRIGGERS, lane->has_triggers);
     free(upstream);
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        struct buffer one = {0};
-        record_put_text(&one, LANE_NAME, lane->parameters[i].name);
-        record_put_text(&one, LANE_VALUE, lane->parameters[i].value);
-        record_put_record(record, LANE_PARAMETER, &one);
-    }
+    for (size_t i = 0; i < lane->parameter_count; i++)
+        record_put_pair(record, LANE_PARAMETER, LANE_NAME, lane->parameters[i].name, LANE_VALUE,
+                        lane->parameters[i].value);
     for (const struct start_memory *start = lane->starts; start; start = start->hh.next) {
         struct buffer one = {0};
         record_put_text(&one, LANE_NAME, start->key);
@@ -131,20 +127,10 @@ static struct lane *find_lane(struct proxy *proxy, const struct lane_name *name)
 
 static void read_parameter(struct lane *lane, const struct record_field *whole)
 {
-    struct parameter parameter = {0};
-    struct record_reader reader;
-    struct record_field field;
-    record_read(&reader, whole->bytes, whole->length);
-    while (record_next(&reader, &field)) {
-        char **place = field.tag == LANE_NAME ? &parameter.name : &parameter.value;
-        free(*place);
-        *place = record_text(&reader, &field);
-    }
-    if (!parameter.name || !parameter.value || lane->parameter_count >= PARAMETERS_MAX) {
-        free(parameter.name);
-        free(parameter.value);
+    struct parameter parameter;
+    if (lane->parameter_count >= PARAMETERS_MAX ||
+        !record_pair(whole, LANE_NAME, &parameter.name, &parameter.value))
         return;
-    }
     lane->parameters =
         memory_resize(lane->parameters, (lane->parameter_count + 1) * sizeof(*lane->parameters));
     lane->parameters[lane->parameter_count++] = parameter;
@@ -167,7 +153,7 @@ static void read_start(struct proxy *proxy, struct lane *lane, const struct reco
     }
     if (start->key)
         HASH_FIND_STR(lane->starts, start->key, other);
-    if (start->key && start->settings && !other && HASH_COUNT(lane->starts) < STARTS_MAX) {
+    if (start->key && start->settings && !other && HASH_COUNT(lane->starts) < OPEN_STARTS_MAX) {
         HASH_ADD_KEYPTR(hh, lane->starts, start->key, strlen(start->key), start);
         return;
     }

@@ -39,6 +39,9 @@ void verifiers_free(struct proxy *proxy);
 
 /* ---- open.c: a session opens ---- */
 
+#define OPEN_STARTS_MAX                                                                            \
+    256 /* clients' start-up settings that a lane remembers, and what they came to */
+
 /* A client in CLIENT_LOGIN has its lane: opens its session, at once or when a backend is there. */
 void open_begin(struct client *client);
 /* Whether the client has start-up settings that nobody has had before: they must be tried on a backend. */

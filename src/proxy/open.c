@@ -18,8 +18,6 @@
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
 
-#define STARTS_MAX 256 /* start-up settings that a lane remembers */
-
 void open_ready(struct client *client)
 {
     struct buffer message = {0};
@@ -154,7 +152,7 @@ static void remember_start(struct client *client)
     char *key = start_key(client);
     struct start_memory *memory;
     HASH_FIND_STR(lane->starts, key, memory);
-    if (memory || HASH_COUNT(lane->starts) >= STARTS_MAX) {
+    if (memory || HASH_COUNT(lane->starts) >= OPEN_STARTS_MAX) {
         free(key);
         return;
     }

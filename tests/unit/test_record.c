@@ -116,6 +116,41 @@ static void what_has_not_the_form_that_is_asked_for_is_malformed(void **state)
     buffer_free(&record);
 }
 
+static bool read_pair(struct buffer *record, char **name, char **value)
+{
+    struct record_reader reader;
+    struct record_field field;
+    record_read(&reader, buffer_bytes(record), buffer_length(record));
+    assert_true(record_next(&reader, &field));
+    assert_int_equal(field.tag, 7);
+    bool is_ok = record_pair(&field, 1, name, value);
+    buffer_free(record);
+    return is_ok;
+}
+
+static void a_pair_is_read_as_it_was_put_or_not_at_all(void **state)
+{
+    (void)state;
+    struct buffer record = {0};
+    char *name;
+    char *value;
+    record_put_pair(&record, 7, 1, "search_path", 2, "");
+    assert_true(read_pair(&record, &name, &value));
+    assert_string_equal(name, "search_path");
+    assert_string_equal(value, "");
+    free(name);
+    free(value);
+    record_put_pair(&record, 7, 1, "lacks", 2, NULL);
+    assert_false(read_pair(&record, &name, &value));
+    assert_true(!name && !value);
+    struct buffer inner = {0};
+    record_put_text(&inner, 1, "name");
+    record_put_bytes(&inner, 2, "zero\0byte", 9);
+    record_put_record(&record, 7, &inner);
+    assert_false(read_pair(&record, &name, &value));
+    assert_true(!name && !value);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -123,6 +158,7 @@ int main(void)
         cmocka_unit_test(a_record_that_is_cut_off_is_malformed_wherever_it_is_cut),
         cmocka_unit_test(a_length_beyond_the_end_is_malformed),
         cmocka_unit_test(what_has_not_the_form_that_is_asked_for_is_malformed),
+        cmocka_unit_test(a_pair_is_read_as_it_was_put_or_not_at_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
