@@ -41,7 +41,7 @@ random_hex() {
 
 start_server() {
     [ -x "$bin/initdb" ] || fail "there is no PostgreSQL 15 in $bin; scripts/install_dependencies.sh run installs it"
-    pg_port=54320
+    pg_port=31432 # below those that the system gives to outgoing connections, which listens() does not see
     while listens "$pg_port"; do pg_port=$((pg_port + 1)); done
     password=$(random_hex)
 

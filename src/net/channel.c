@@ -39,6 +39,8 @@ struct channel {
     struct buffer in; /* of a message whose last piece has not come */
     int in_fd;
     bool has_ended;
+    bool
+        is_closed_there; /* the other side takes nothing more; what it said before is still to be read */
     bool is_receiving; /* within a callback: freed when that returns */
     bool is_freed;
     channel_receiver receiver;
@@ -142,7 +144,8 @@ static bool receive_piece(struct channel *channel, uint8_t *type, bool *has_more
     ssize_t got;
     do {
         got = recvmsg(channel->fd, &header, MSG_CMSG_CLOEXEC);
-    } while (got < 0 && errno == EINTR);
+        /* The kernel says once that the other side has closed over words of ours that it had not read. */
+    } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
     *has_more = got > 0;
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return false;
@@ -245,7 +248,9 @@ static bool send_piece(struct channel *channel, const struct piece *piece)
     } while (sent < 0 && errno == EINTR);
     if (sent >= 0)
         return true;
-    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS && errno != ETOOMANYREFS)
+    if (errno == EPIPE || errno == ECONNRESET)
+        channel->is_closed_there = true; /* its last words may wait to be read, and then the end */
+    else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOBUFS && errno != ETOOMANYREFS)
         end(channel);
     return false;
 }
@@ -253,14 +258,16 @@ static bool send_piece(struct channel *channel, const struct piece *piece)
 static void flush(struct channel *channel)
 {
     struct piece *piece;
-    while (!channel->has_ended && (piece = TAILQ_FIRST(&channel->out))) {
+    while (!channel->has_ended && !channel->is_closed_there &&
+           (piece = TAILQ_FIRST(&channel->out))) {
         if (!send_piece(channel, piece))
             break;
         TAILQ_REMOVE(&channel->out, piece, link);
         channel->out_count--;
         free(piece);
     }
-    if (!TAILQ_EMPTY(&channel->out) && channel->write_event && !channel->has_ended)
+    if (!TAILQ_EMPTY(&channel->out) && channel->write_event && !channel->has_ended &&
+        !channel->is_closed_there)
         event_add(channel->write_event, NULL);
 }
 
@@ -274,7 +281,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 void channel_send(struct channel *channel, uint8_t type, const void *bytes, size_t length, int fd)
 {
     const uint8_t *at = bytes;
-    if (channel->has_ended)
+    if (channel->has_ended || channel->is_closed_there)
         return;
     do {
         size_t part = length > PIECE_BYTES ? PIECE_BYTES : length;
