@@ -42,6 +42,7 @@ test libpostgresql-jdbc-java   a client that users have (JDBC)
 test default-jdk-headless      runs the JDBC client
 test procps                    ps and kill for the tests
 test openssl                   certificates for the tests
+test curl                      what README.md asks the HTTP listener with
 test check-postgres            a monitor that reads the console
 test prometheus-pgbouncer-exporter  a monitor that reads the console
 test pgbouncer                 an upstream that is itself a pooler

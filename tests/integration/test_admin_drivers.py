@@ -4,7 +4,6 @@ A user would lose: the console, in every program that is not psql.
 """
 
 import asyncio
-import os
 import subprocess
 
 import asyncpg
@@ -12,12 +11,10 @@ import psycopg
 import psycopg2
 import pytest
 
+import jdbc
 import wire
 from server import PASSWORD, ROLE
 from wire import Wire
-
-HERE = os.path.dirname(os.path.abspath(__file__))
-JDBC_JAR = "/usr/share/java/postgresql.jar"
 
 
 @pytest.fixture
@@ -103,13 +100,8 @@ def test_asyncpg_pool_resets_its_connections(proxy):
 
 
 def test_jdbc(proxy, have, tmp_path):
-    if not os.path.exists(JDBC_JAR):
-        pytest.skip("PostgreSQL's JDBC driver is not installed")
-    subprocess.run([have("javac"), "-cp", JDBC_JAR, "-d", tmp_path, os.path.join(HERE, "drivers/JdbcConsole.java")],
-                   check=True, capture_output=True)
-    libraries = ":".join([str(tmp_path), JDBC_JAR, "/usr/share/java/*"])
     done = subprocess.run(
-        [have("java"), "-cp", libraries, "JdbcConsole", f"jdbc:postgresql://127.0.0.1:{proxy.ports['admin']}/pgbouncer",
+        [*jdbc.compiled(have, tmp_path, "JdbcConsole"), f"jdbc:postgresql://127.0.0.1:{proxy.ports['admin']}/pgbouncer",
          ROLE, PASSWORD], capture_output=True, text=True, timeout=90)
     assert done.returncode == 0 and done.stdout == "done\n", done.stderr
 

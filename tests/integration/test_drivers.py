@@ -13,6 +13,7 @@ import psycopg2.extras
 import pytest
 import sqlalchemy
 
+import jdbc
 from proxy import ROOT
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
 
@@ -216,24 +217,14 @@ def test_node(proxy, mode, have):
     assert done.returncode == 0 and done.stdout == "done\n", done.stderr
 
 
-JDBC_JAR = "/usr/share/java/postgresql.jar"
-
-
 @pytest.fixture(scope="module")
-def jdbc_classes(have, tmp_path_factory):
-    if not os.path.exists(JDBC_JAR):
-        pytest.skip("PostgreSQL's JDBC driver is not installed")
-    directory = tmp_path_factory.mktemp("classes")
-    subprocess.run([have("javac"), "-cp", JDBC_JAR, "-d", directory,
-                    os.path.join(HERE, "drivers/JdbcWork.java")], check=True, capture_output=True)
-    return directory
+def jdbc_work(have, tmp_path_factory):
+    return jdbc.compiled(have, tmp_path_factory.mktemp("classes"), "JdbcWork")
 
 
-def test_jdbc(proxy, mode, jdbc_classes, have):
-    libraries = ":".join([str(jdbc_classes), JDBC_JAR, "/usr/share/java/*"])
+def test_jdbc(proxy, mode, jdbc_work):
     done = subprocess.run(
-        [have("java"), "-cp", libraries, "JdbcWork",
-         f"jdbc:postgresql://127.0.0.1:{proxy.port()}/app", ROLE, PASSWORD, mode],
+        [*jdbc_work, f"jdbc:postgresql://127.0.0.1:{proxy.port()}/app", ROLE, PASSWORD, mode],
         capture_output=True, text=True, timeout=90)
     assert done.returncode == 0 and done.stdout == "done\n", done.stderr
 

@@ -226,6 +226,7 @@ def test_sockets_of_another_process_are_left_alone(start_proxy):
 def test_root_becomes_the_configured_user_for_good(start_proxy):
     proxy = start_proxy(wait=None, pgreserve={"user": "nobody"})
     os.chmod(proxy.directory, 0o755)
+    proxy.program = shutil.copy(proxy.program, proxy.directory)  # where nobody may start it, wherever the tests are run
     proxy.start()
     nobody = pwd.getpwnam("nobody")
     assert who_runs(proxy) == ({nobody.pw_uid}, {nobody.pw_gid}, [])
