@@ -26,7 +26,7 @@ from parties import BACKENDS, PARTIES, ROOT
 
 import bulk  # noqa: E402  (parties finds the tests' own modules for it)
 import idle  # noqa: E402
-import load  # noqa: E402
+import pgbench  # noqa: E402
 import report  # noqa: E402
 import trips  # noqa: E402
 
@@ -51,7 +51,7 @@ class Bench:
         if (name, auth) not in self.running:
             self.running[name, auth] = parties.start(name, self.upstream.port, auth)
             # Some open their connections when the first client comes, all of them do so at their own pace.
-            load.warm_up(self.running[name, auth], BACKENDS, auth != "trust")
+            pgbench.warm_up(self.running[name, auth], BACKENDS, auth != "trust")
         return self.running[name, auth]
 
     def end_parties(self):
@@ -78,7 +78,7 @@ class Bench:
                     continue
                 try:
                     row["parties"].setdefault(party, []).append(play(party))
-                except (load.Failed, OSError, RuntimeError, AssertionError) as failure:
+                except (pgbench.Failed, OSError, RuntimeError, AssertionError) as failure:
                     row["left_out"][party] = str(failure).splitlines()[0][:200]
         is_first = not any(other["chapter"] == chapter for other in self.rows)
         self.rows.append(row)
@@ -101,20 +101,20 @@ class Bench:
                 many = f"{clients} client{'s' if clients > 1 else ''}"
                 if clients == 1 and protocol == "simple":
                     self.row("Throughput and CPU", f"select, {protocol}, {many}", LATENCY,
-                             lambda name: load.latency(self.party(name), "simple", self.options.seconds(2)),
+                             lambda name: pgbench.latency(self.party(name), "simple", self.options.seconds(2)),
                              cannot=lambda name: parties.cannot(name))
                     continue
                 self.row("Throughput and CPU", f"select, {protocol}, {many}", TPS,
-                         lambda name: load.throughput(self.party(name), clients, protocol, "select-only", 1),
+                         lambda name: pgbench.throughput(self.party(name), clients, protocol, "select-only", 1),
                          cannot=lambda name: parties.cannot(name, clients, protocol))
         self.row("Throughput and CPU", f"TPC-B, simple, {BACKENDS} clients", TPS,
-                 lambda name: load.throughput(self.party(name), BACKENDS, "simple", "tpcb-like",
-                                              self.options.seconds(2)))
+                 lambda name: pgbench.throughput(self.party(name), BACKENDS, "simple", "tpcb-like",
+                                                 self.options.seconds(2)))
 
     def calls(self):
         for protocol, clients in (("simple", 50), ("simple", 500), ("extended", 500), ("prepared", 500)):
             self.row("System calls", f"select, {protocol}, {clients} clients", {"calls": "calls/tx"},
-                     lambda name: load.system_calls(self.party(name), clients, protocol),
+                     lambda name: pgbench.system_calls(self.party(name), clients, protocol),
                      [name for name in self.names if name != "none"],
                      lambda name: parties.cannot(name, clients, protocol), rounds=1)
 
@@ -122,15 +122,15 @@ class Bench:
         for title, is_scram, tls in (("trust", False, False), ("trust over TLS", False, True),
                                      ("SCRAM", True, False), ("SCRAM over TLS", True, True)):
             self.row("Logins", f"connect, {title}, query, leave", {"per_second": "a second", "cpu_us": "CPU µs"},
-                     lambda name: load.logins(self.party(name, "scram-sha-256" if is_scram else "trust"), is_scram, tls,
-                                              self.options.seconds(1)))
+                     lambda name: pgbench.logins(self.party(name, "scram-sha-256" if is_scram else "trust"), is_scram, tls,
+                                                 self.options.seconds(1)))
         self.end_parties()
 
     def queue(self):
         clients = 10 * BACKENDS
         self.row("Queue", f"{clients} clients, {BACKENDS} backends",
                  {"median_ms": "median ms", "longest_ms": "longest ms", "longest_over_median": "longest/median"},
-                 lambda name: load.fairness(self.party(name), clients, self.options.seconds(2)),
+                 lambda name: pgbench.fairness(self.party(name), clients, self.options.seconds(2)),
                  cannot=lambda name: parties.cannot(name, clients))
 
     def idle(self):

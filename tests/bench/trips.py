@@ -13,9 +13,9 @@ import subprocess
 import time
 
 import bulk
-import load
 import machine
 import parties
+import pgbench
 from parties import server
 from waiting import port_accepts, wait_until
 
@@ -150,5 +150,5 @@ def throughput(party, clients, seconds):
     """Transactions a second of clients that do nothing but ask, each answer a round trip away.  In threads, so that they
     log in side by side: one login after the other would take longer than the round."""
     seconds += 3
-    return load.between_lines(party, load.command(party, clients, "simple", seconds, "-b", "select-only",
+    return pgbench.between_lines(party, pgbench.command(party, clients, "simple", seconds, "-b", "select-only",
                                                   threads=parties.BACKENDS), seconds)
