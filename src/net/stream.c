@@ -8,26 +8,21 @@
 #include "net/stream.h"
 
 #include <errno.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/x509.h>
 
-#define WATCHED ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
+static void on_event(evutil_socket_t fd, short what, void *arg);
 
-static bool watch(struct stream *stream, int operation)
-{
-    uint32_t events = WATCHED | (stream->waits_to_write ? (uint32_t)EPOLLOUT : 0);
-    return stream_set_control(stream->set, operation, stream->fd, events, stream);
-}
-
-bool stream_open(struct stream *stream, struct stream_set *set, int fd, SSL *ssl,
+bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ssl,
                  stream_callback callback, void *arg)
 {
-    *stream = (struct stream){.fd = fd, .ssl = ssl, .set = set, .callback = callback, .arg = arg};
-    if (watch(stream, EPOLL_CTL_ADD))
+    *stream = (struct stream){.fd = fd, .ssl = ssl, .callback = callback, .arg = arg};
+    event_assign(&stream->read_event, base, fd, EV_READ | EV_CLOSED | EV_ET | EV_PERSIST, on_event,
+                 stream);
+    if (event_add(&stream->read_event, NULL) == 0)
         return true;
     stream->fd = -1;
     return false;
@@ -40,23 +35,24 @@ static void stream_break(struct stream *stream, int error)
     stream->may_read = false;
 }
 
-/* Few streams ever have to wait with a write. */
+/* Few streams ever have to wait with a write, so that its event is made when one does: 128 bytes of every client. */
 static void arm_write(struct stream *stream)
 {
-    if (stream->waits_to_write)
+    if (stream->write_event)
         return;
-    stream->waits_to_write = true;
-    if (!stream->is_paused)
-        watch(stream, EPOLL_CTL_MOD);
+    stream->write_event = event_new(event_get_base(&stream->read_event), stream->fd,
+                                    EV_WRITE | EV_ET, on_event, stream);
+    if (stream->write_event && event_add(stream->write_event, NULL) != 0) {
+        event_free(stream->write_event);
+        stream->write_event = NULL;
+    }
 }
 
 static void disarm_write(struct stream *stream)
 {
-    if (!stream->waits_to_write)
-        return;
-    stream->waits_to_write = false;
-    if (!stream->is_paused)
-        watch(stream, EPOLL_CTL_MOD);
+    if (stream->write_event)
+        event_free(stream->write_event);
+    stream->write_event = NULL;
 }
 
 /* In OpenSSL's words, which are static: why the peer's certificate is refused, else the error. */
@@ -168,7 +164,7 @@ static bool write_failed(struct stream *stream)
 {
     stream->may_read = true;
     stream->saw_close = true;
-    stream_set_call(stream->set, stream);
+    event_active(&stream->read_event, EV_READ, 0);
     if (stream->error == 0)
         stream->error = errno;
     buffer_free(&stream->out);
@@ -198,7 +194,7 @@ bool stream_write(struct stream *stream, const void *bytes, size_t size)
         return false;
     if (buffer_length(&stream->out) > 0) {
         buffer_append(&stream->out, bytes, size);
-        return stream->waits_to_write || stream_flush(stream);
+        return stream->write_event || stream_flush(stream);
     }
     const uint8_t *at = bytes;
     while (size > 0) {
@@ -252,26 +248,19 @@ void stream_start_tls(struct stream *stream, SSL *ssl)
     shake_hands(stream);
 }
 
-void stream_call(struct stream *stream)
+static void on_event(evutil_socket_t fd, short what, void *arg)
 {
-    stream_set_call(stream->set, stream);
-}
-
-void stream_happened(struct stream *stream, uint32_t events)
-{
-    bool has_failed = (events & (uint32_t)(EPOLLERR | EPOLLHUP)) != 0;
-    bool may_write = stream->waits_to_write && (has_failed || (events & (uint32_t)EPOLLOUT));
-    if (stream->fd < 0 || stream->is_paused)
-        return; /* closed by what came before it in this turn */
-    if (may_write)
+    struct stream *stream = arg;
+    (void)fd;
+    if (what & EV_WRITE)
         disarm_write(stream);
-    if (has_failed || (events & (uint32_t)(EPOLLIN | EPOLLRDHUP)))
+    if (what & (EV_READ | EV_CLOSED))
         stream->may_read = true;
-    if (has_failed || (events & (uint32_t)EPOLLRDHUP))
+    if (what & EV_CLOSED)
         stream->saw_close = true;
     if (stream->is_shaking_hands && !stream->is_broken)
         shake_hands(stream);
-    else if (may_write) {
+    else if (what & EV_WRITE) {
         stream_flush(stream);
         if (stream->ssl)
             stream->may_read = true;
@@ -281,20 +270,15 @@ void stream_happened(struct stream *stream, uint32_t events)
 
 void stream_pause(struct stream *stream)
 {
-    if (stream->fd < 0 || stream->is_paused)
-        return;
-    stream_set_control(stream->set, EPOLL_CTL_DEL, stream->fd, 0, stream);
-    stream->is_paused = true;
-    stream->waits_to_write = false;
+    event_del(&stream->read_event);
+    disarm_write(stream);
 }
 
 void stream_resume(struct stream *stream)
 {
-    if (stream->fd < 0 || !stream->is_paused)
-        return;
-    stream->is_paused = false;
-    stream->waits_to_write = stream_backlog(stream) > 0;
-    watch(stream, EPOLL_CTL_ADD);
+    event_add(&stream->read_event, NULL);
+    if (stream_backlog(stream) > 0)
+        arm_write(stream);
     stream->may_read = true;
 }
 
@@ -308,11 +292,8 @@ void stream_close(struct stream *stream, bool close_fd)
 {
     if (stream->fd < 0)
         return;
-    /* Closing alone would not do: whoever else has the descriptor, an upgrade's other process, keeps it in the set. */
-    if (!stream->is_paused)
-        stream_set_control(stream->set, EPOLL_CTL_DEL, stream->fd, 0, stream);
-    if (stream->is_due)
-        stream_set_forget(stream->set, stream);
+    event_del(&stream->read_event);
+    disarm_write(stream);
     buffer_free(&stream->out);
     if (close_fd)
         close(stream->fd);

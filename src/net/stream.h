@@ -13,10 +13,11 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include <event2/event.h>
+#include <event2/event_struct.h>
 #include <openssl/ssl.h>
 
 #include "base/buffer.h"
-#include "net/stream_set.h"
 
 struct stream;
 /* Something may be read, or `out` has drained, or the other side has closed: look at the stream. */
@@ -28,14 +29,12 @@ struct stream {
     bool saw_close;         /* the kernel says that the peer has closed: read on to the end */
     bool is_broken;         /* an error or the end was met: nothing more can be read or written */
     bool is_shaking_hands;  /* TLS not yet up */
-    bool waits_to_write;    /* a write had to wait: the set tells when it may go on */
-    bool is_paused;         /* between stream_pause() and stream_resume() */
-    bool is_due;            /* stream_set_call() */
     int error;              /* errno of what broke it; 0 for an orderly end */
     const char *tls_reason; /* OpenSSL's words for what ended the handshake, static; NULL: none */
     SSL *ssl;               /* NULL when plain; the owner frees it */
     uint64_t *counts; /* bytes received, then sent, that every read and write adds to; NULL: none */
-    struct stream_set *set;
+    struct event read_event;
+    struct event *write_event; /* made when a write first has to wait, gone when it went on */
     struct buffer out;
     stream_callback callback;
     void *arg;
@@ -44,13 +43,9 @@ struct stream {
 #define STREAM_END   (-1) /* stream_read: the end or an error */
 #define STREAM_AGAIN 0    /* stream_read: nothing there now; an edge will tell */
 
-/* Takes over a non-blocking descriptor, watched in `set`, which outlives it.  False with errno when it cannot be watched. */
-bool stream_open(struct stream *stream, struct stream_set *set, int fd, SSL *ssl,
+/* Takes over a non-blocking descriptor.  False when the event cannot be had. */
+bool stream_open(struct stream *stream, struct event_base *base, int fd, SSL *ssl,
                  stream_callback callback, void *arg);
-/* The callback comes in the next turn, with what is there to be read. */
-void stream_call(struct stream *stream);
-/* For stream_set.c: epoll's word on it, which may be none. */
-void stream_happened(struct stream *stream, uint32_t events);
 /* Reads up to `size` bytes: their count, STREAM_AGAIN or STREAM_END. */
 ssize_t stream_read(struct stream *stream, void *bytes, size_t size);
 /* After a read that emptied the socket: have it read once more.  A reset that came in one event with the last bytes shows

@@ -57,7 +57,7 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     }
-    if (!stream_open(&client->stream, &proxy->streams, fd, NULL, on_stream, client)) {
+    if (!stream_open(&client->stream, proxy->base, fd, NULL, on_stream, client)) {
         close(fd);
         free(client->application_name);
         free(client);

@@ -10,7 +10,6 @@
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 
-#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -435,8 +434,6 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     TAILQ_INIT(&proxy->servers);
     TAILQ_INIT(&proxy->listeners);
     TAILQ_INIT(&proxy->later);
-    if (!stream_set_open(&proxy->streams, base))
-        log_event(LOG_LEVEL_ERROR, "no epoll instance", LOG_FIELD_KIND("reason", strerror(errno)));
     proxy->budget.total = config->total_connections;
     proxy->workers = workers_new(base, 8);
     proxy->failures = failures_new();
@@ -479,7 +476,7 @@ static bool load_files(struct proxy *proxy)
 bool proxy_start(struct proxy *proxy)
 {
     static const int signals[] = {SIGHUP, SIGTERM, SIGINT, SIGQUIT, SIGUSR2, SIGCHLD};
-    if (proxy->streams.fd < 0 || !load_files(proxy))
+    if (!load_files(proxy))
         return false;
     for (size_t i = 0; i < proxy->config->pool_count; i++) {
         struct proxy_pool *pool = pool_new(proxy, &proxy->config->pools[i]);
@@ -547,7 +544,6 @@ void proxy_free(struct proxy *proxy)
     }
     event_free(proxy->later_event);
     event_free(proxy->tick_event);
-    stream_set_close(&proxy->streams);
     verifiers_free(proxy);
     failures_free(proxy->failures);
     if (proxy->users)

@@ -329,7 +329,6 @@ enum proxy_state { PROXY_RUNNING, PROXY_STOPPING, PROXY_STOPPED };
 
 struct proxy {
     struct event_base *base;
-    struct stream_set streams; /* clients' and backends' */
     struct config *config;
     struct users *users; /* NULL: the upstream's own user */
     struct tls_context *tls;

@@ -208,7 +208,7 @@ void server_abandon(struct server *server, bool in_mid_message)
     else
         cancel_server(server); /* nobody waits for the result any more */
     if (server->stream.may_read)
-        stream_call(&server->stream); /* what its client left unread */
+        event_active(&server->stream.read_event, EV_READ, 0); /* what its client left unread */
 }
 
 void server_cancel_again(struct server *server)

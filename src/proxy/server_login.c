@@ -151,7 +151,7 @@ void server_login_probed(struct server *server)
     SSL *ssl = PQsslInUse(server->conn) ? PQsslStruct(server->conn, "OpenSSL") : NULL;
     if (ssl)
         SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    if (!stream_open(&server->stream, &proxy->streams, PQsocket(server->conn), ssl, server_on_stream,
+    if (!stream_open(&server->stream, proxy->base, PQsocket(server->conn), ssl, server_on_stream,
                      server)) {
         server_login_failed(server, "cannot watch the connection's socket");
         return;

@@ -2,7 +2,7 @@
 
 Time on a machine that does other work says nothing below a few percent; instructions are the same each time.  The
 daemon runs under valgrind, a conversation is held once to warm it up, then callgrind's counters are taken, the
-conversation held `times` times, and taken again.  Only what runs within the callbacks of streams is counted, so that
+conversation held `times` times, and taken again.  Only what runs within the callbacks of a stream is counted, so that
 the ticks that happened meanwhile are not; and only instructions in our own program, for libraries differ between
 machines.  Calls of ours into them are counted one by one: allocations, reads and writes.
 """
@@ -36,7 +36,7 @@ class Callgrind(Proxy):
     def start(self, wait="ready"):
         wrapper = os.path.join(self.directory, "callgrind")
         with open(wrapper, "w") as script:
-            script.write("#!/bin/sh\nexec valgrind -q --tool=callgrind --toggle-collect=on_set"
+            script.write("#!/bin/sh\nexec valgrind -q --tool=callgrind --toggle-collect=on_event"
                          " --toggle-collect=on_later --compress-strings=no --compress-pos=no"
                          f" --callgrind-out-file={self.directory}/out {self.program} \"$@\"\n")
         os.chmod(wrapper, 0o755)
