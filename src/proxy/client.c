@@ -49,7 +49,7 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
     client->is_unix = is_unix;
     if (address->ss_family == AF_INET6 || address->ss_family == AF_INET)
         memcpy(&client->address, address, sizeof(client->address)); /* of a unix socket: none */
-    client->application_name = memory_strdup("");
+    client_set_application_name(client, "");
     client->connected_wall_us = clock_wall_us();
     client->id = ++proxy->last_client_id;
     client_statements_init(&client->statements);
@@ -59,7 +59,6 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
     }
     if (!stream_open(&client->stream, proxy->base, fd, NULL, on_stream, client)) {
         close(fd);
-        free(client->application_name);
         free(client);
         return NULL;
     }
@@ -80,7 +79,7 @@ static void bury_client(void *object)
 {
     struct client *client = object;
     free(client->user);
-    free(client->application_name);
+    client_set_application_name(client, "");
     free(client);
 }
 

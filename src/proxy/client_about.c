@@ -122,7 +122,9 @@ void client_free_queries(struct proxy *proxy)
 
 void client_set_application_name(struct client *client, const char *name)
 {
+    static char none[1]; /* many idle clients have no name, and an allocation is 32 bytes of each */
     char *old = client->application_name;
-    client->application_name = memory_strndup(name, strnlen(name, NAME_BYTES - 1));
-    free(old);
+    client->application_name = *name ? memory_strndup(name, strnlen(name, NAME_BYTES - 1)) : none;
+    if (old != none)
+        free(old);
 }

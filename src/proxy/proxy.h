@@ -175,6 +175,7 @@ struct client {
     struct server *server; /* while LINKED (or LOGIN with a backend) */
     uint64_t id;           /* of no other client, ever; not 0 */
     enum client_state state;
+    uint32_t later_turn; /* put into proxy->later in this turn */
     struct stream stream;
     struct buffer held;       /* bytes read and not yet dealt with */
     uint32_t message_left;    /* of the message that is passing */
@@ -220,7 +221,7 @@ struct client {
     struct client_statements statements; /* its names of prepared statements */
     char *user;                          /* NULL before the start-up packet */
     char *database;                      /* behind the user, in the same allocation */
-    char *application_name;              /* never NULL; client_set_application_name */
+    char *application_name; /* never NULL; client_set_application_name alone frees it */
     struct startup
         *startup;   /* what else came in the start-up packet; NULL when the session is open */
     uint16_t minor; /* of the protocol, agreed */
@@ -239,12 +240,10 @@ struct client {
     int64_t transaction_us; /* when its transaction's first message left */
     int64_t answered_us;    /* its last ReadyForQuery */
     char *query; /* its last one's first bytes, while it waits or has a backend; NULL before */
-    const char *timeout_name; /* the timeout that cancelled its query, or NULL */
-    int64_t timeout_us;
-    void *console; /* the console's own state; freed by proxy->console_free */
+    int64_t query_timeout_us; /* the one that cancelled its query; 0: none did */
+    void *console;            /* the console's own state; freed by proxy->console_free */
     TAILQ_ENTRY(client) link;
     TAILQ_ENTRY(client) later_link;
-    uint32_t later_turn; /* put into proxy->later in this turn */
     union {
         TAILQ_ENTRY(client) door_link; /* before it has logged in */
         LIST_ENTRY(client) key_link;   /* once it has a key */

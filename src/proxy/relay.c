@@ -40,17 +40,18 @@ static bool must_be_whole(const struct server *server, uint8_t type, uint32_t me
 /* A timeout of ours cancelled the query: its error says which, not "due to user request". */
 static bool replace_cancel_error(struct client *client, const char *sqlstate)
 {
-    if (!client->timeout_name || !sqlstate || strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) != 0)
+    if (client->query_timeout_us == 0 || !sqlstate ||
+        strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) != 0)
         return false;
     struct buffer answer = {0};
     stats_error(client, SQLSTATE_QUERY_CANCELED);
-    char *text = memory_printf("canceling statement due to %s of %g s", client->timeout_name,
-                               (double)client->timeout_us / (double)CLOCK_S);
+    char *text = memory_printf("canceling statement due to query_timeout of %g s",
+                               (double)client->query_timeout_us / (double)CLOCK_S);
     build_error(&answer, 'E',
                 &(struct error_fields){"ERROR", SQLSTATE_QUERY_CANCELED, text, NULL, NULL});
     stream_write_buffer(&client->stream, &answer);
     free(text);
-    client->timeout_name = NULL;
+    client->query_timeout_us = 0;
     return true;
 }
 
@@ -120,7 +121,7 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
     if (client && for_client) {
         stats_answered(client, server->status, server->outstanding.count > 0);
         client->answered_us = server->proxy->now_us;
-        client->timeout_name = NULL;
+        client->query_timeout_us = 0;
     }
     if (injection != INJECTION_NONE && server->wants_cancel_again && server->cancels == 0)
         server_cancel_again(server);

@@ -303,10 +303,9 @@ static void sweep_linked(struct client *client, const struct config_pool *pool, 
 {
     struct server *server = client->server;
     bool is_running = server->outstanding.count > 0;
-    if (pool->query_timeout_us > 0 && is_running && !client->timeout_name &&
+    if (pool->query_timeout_us > 0 && is_running && client->query_timeout_us == 0 &&
         now_us - client->request_us > pool->query_timeout_us) {
-        client->timeout_name = "query_timeout";
-        client->timeout_us = pool->query_timeout_us;
+        client->query_timeout_us = pool->query_timeout_us;
         cancel_server(server);
     }
     if (pool->transaction_timeout_us > 0 && (is_running || server->status != 'I') &&
