@@ -43,7 +43,7 @@ class Bench:
         self.directory = tempfile.TemporaryDirectory(prefix="pgreserve-bench-")
         self.upstream = None
         self.running = {}
-        self.names = [name for name in PARTIES if name in options.parties.split(",")]
+        self.names = [name for name in (*PARTIES, "relay") if name in options.parties.split(",")]
 
     # -- who runs ------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ def parse_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pgreserve", default=os.path.join(ROOT, "build/pgreserve"), metavar="PROGRAM")
     parser.add_argument("--pgbouncer", default="/usr/sbin/pgbouncer", metavar="PROGRAM")
-    parser.add_argument("--parties", default=",".join(PARTIES), help="who takes part")
+    parser.add_argument("--parties", default=",".join(PARTIES), help="who takes part; relay: the least that a pooler can be")
     parser.add_argument("--only", help="chapters: " + ",".join(Bench.CHAPTERS))
     parser.add_argument("--clients", default="1,10,50,500,5000", help="numbers of clients, with commas between")
     parser.add_argument("--rounds", type=int, default=5)
@@ -243,7 +243,7 @@ def main():
         return
     parties.PROGRAMS.update(pgreserve=os.path.abspath(options.pgreserve), pgbouncer=options.pgbouncer)
     for name in options.parties.split(","):
-        if name != "none" and not os.path.exists(parties.PROGRAMS[name]):
+        if name in parties.PROGRAMS and not os.path.exists(parties.PROGRAMS[name]):
             sys.exit(f"there is no {parties.PROGRAMS[name]}: scripts/install_dependencies.sh bench")
     started = time.monotonic()
     result = Bench(options).run()

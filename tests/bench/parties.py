@@ -23,7 +23,7 @@ from waiting import port_accepts, wait_until  # noqa: E402
 
 BACKENDS = 50
 MAX_CLIENTS = 12000
-PARTIES = ("pgreserve", "pgbouncer", "haproxy", "pgpool", "none")
+PARTIES = ("pgreserve", "pgbouncer", "haproxy", "pgpool", "none")  # "relay" takes part when it is asked for
 KEEPER = "keeper"  # the role whose password the server asks for
 PASSWORD = "key-of-the-keeper"
 
@@ -206,13 +206,25 @@ log_min_messages = fatal
                  owner="postgres")
 
 
+def start_relay(_program, upstream_port, _auth, size=BACKENDS, **_):
+    """The floor (relay.c), compiled where it is started."""
+    port = server.free_port()
+    directory = tempfile.mkdtemp(prefix="pgreserve-bench-relay-")
+    program = os.path.join(directory, "relay")
+    subprocess.run(["gcc", "-O2", "-o", program, os.path.join(os.path.dirname(__file__), "relay.c")], check=True)
+    try:
+        return Party("relay", port, [program, str(port), str(upstream_port), server.ROLE, "app", str(size)])
+    finally:
+        shutil.rmtree(directory)
+
+
 def start_none(_program, upstream_port, _auth, **_):
     return Party("none", upstream_port)
 
 
 PROGRAMS = {"pgbouncer": "/usr/sbin/pgbouncer", "haproxy": "/usr/sbin/haproxy", "pgpool": "/usr/sbin/pgpool"}
 STARTS = {"pgreserve": start_pgreserve, "pgbouncer": start_pgbouncer, "haproxy": start_haproxy,
-          "pgpool": start_pgpool, "none": start_none}
+          "pgpool": start_pgpool, "none": start_none, "relay": start_relay}
 
 
 def start(name, upstream_port, auth="trust", **settings):
@@ -225,6 +237,8 @@ def cannot(name, clients=1, protocol="simple"):
         return "each client takes a connection of the server"
     if clients > BACKENDS and name == "pgpool":
         return "each client takes a process and a connection (num_init_children)"
+    if protocol == "prepared" and name == "relay":
+        return "it knows no prepared statements"
     if protocol == "prepared" and name == "pgbouncer" and not knows_prepared():
         return "this version has no prepared statements in transaction mode"
     return None

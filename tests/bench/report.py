@@ -11,7 +11,7 @@ import statistics
 import subprocess
 
 NAMES = {"pgreserve": "pgreserve", "pgbouncer": "PgBouncer", "haproxy": "HAProxy TCP", "pgpool": "Pgpool-II",
-         "none": "no proxy"}
+         "none": "no proxy", "relay": "bare relay"}
 
 
 def median(row, party, metric):
@@ -111,7 +111,7 @@ set yrange [0:*]
 set datafile missing '-'
 """
 COLOURS = {"pgreserve": "#2a6f97", "pgbouncer": "#e09f3e", "haproxy": "#7a9e7e", "pgpool": "#9e2a2b",
-           "none": "#bbbbbb"}
+           "none": "#bbbbbb", "relay": "#444444"}
 PANELS = (
     ("CPU microseconds a transaction, simple protocol", "Throughput and CPU", r"select, simple, (\d+) clients?$", "cpu_us"),
     ("CPU microseconds a transaction, extended protocol", "Throughput and CPU", r"select, extended, (\d+) clients?$",
