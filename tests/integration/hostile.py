@@ -88,7 +88,11 @@ class Meddler(Link):
         super().__init__(target_port)
 
     def _relay(self, source, target):
-        if source.getpeername()[1] != self.target_port:
+        try:
+            is_servers = source.getpeername()[1] == self.target_port
+        except OSError:  # gone already
+            is_servers = False
+        if not is_servers:
             super()._relay(source, target)
             return
         server = Peer(source)
