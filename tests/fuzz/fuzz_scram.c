@@ -59,9 +59,10 @@ static long rounds_of(const char *text)
     for (const char *name = "rs"; *name; name++) {
         if (text[0] != *name || text[1] != '=')
             return -1;
-        text = strchr(text, ',');
-        if (!text++)
+        const char *comma = strchr(text, ',');
+        if (!comma)
             return -1;
+        text = comma + 1;
     }
     if (strncmp(text, "i=", 2) != 0)
         return -1;
