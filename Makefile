@@ -45,7 +45,8 @@ HEADERS      := $(wildcard src/*/*.h)
 TESTS        := $(wildcard tests/unit/test_*.c tests/property/property_*.c)
 TEST_HEADERS := $(wildcard tests/unit/*.h tests/property/*.h)
 FUZZED       := $(wildcard tests/fuzz/*.c tests/fuzz/*.h)
-FORMATTED    := src/main.c $(SOURCES) $(HEADERS) $(TESTS) $(TEST_HEADERS) $(FUZZED)
+LOADS        := $(wildcard tests/load/*.c tests/load/*.h)
+FORMATTED    := src/main.c $(SOURCES) $(HEADERS) $(TESTS) $(TEST_HEADERS) $(FUZZED) $(LOADS)
 
 PROGRAM      := $(BUILD)/pgreserve
 LIBRARY      := $(BUILD)/libpgreserve.a
@@ -53,6 +54,7 @@ EMBEDDED     := $(BUILD)/conf_pgreserve_ini $(BUILD)/admin_page_html
 LIBRARY_OBJS := $(SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED:=.o)
 UNIT_TESTS     := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 PROPERTY_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/property/property_*.c))
+LOAD           := $(BUILD)/tests/load/answers
 FUZZ_TARGETS   := $(patsubst %.c,$(BUILD)/%,$(filter-out %/fuzz_main.c,$(wildcard tests/fuzz/fuzz_*.c)))
 
 PYTHON       := /usr/bin/python3
@@ -93,6 +95,10 @@ $(BUILD)/tests/%: tests/%.c $(LIBRARY) Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS_ALL) -MMD -MP -MF $@.d -MT $@ $(LDFLAGS_ALL) -o $@ $< $(LIBRARY) $(PKG_LIBS) -lcmocka
 
+# Hundreds of clients that look whether each gets its own answers.
+$(LOAD): $(BUILD)/tests/load/answers.o $(BUILD)/tests/load/questions.o $(LIBRARY)
+	$(CC) $(LDFLAGS_ALL) -o $@ $^ $(PKG_LIBS)
+
 # The fuzz targets: with libFuzzer's own main in the build that `make fuzz` makes, else with one that plays files.
 # Those that play a whole proxy have a clock, random bytes and cancels of their own: libevent too, so it is linked in.
 FUZZ_WORLD     := $(BUILD)/tests/fuzz/world.o $(BUILD)/tests/fuzz/fake_server.o
@@ -104,10 +110,11 @@ $(FUZZ_TARGETS): %: %.o $(FUZZ_MAIN) $(FUZZ_WORLD) $(LIBRARY)
 	$(CC) $(LDFLAGS_ALL) $(if $(IS_FUZZING),-fsanitize=fuzzer) $(FUZZ_WRAPPED) -o $@ $^ \
 	    $(patsubst -levent%,-l:libevent%.a,$(PKG_LIBS))
 
-tests: $(UNIT_TESTS) $(PROPERTY_TESTS) $(FUZZ_TARGETS) ## build unit tests, property tests and fuzz targets, without running them
+tests: $(UNIT_TESTS) $(PROPERTY_TESTS) $(FUZZ_TARGETS) $(LOAD) ## build unit tests, property tests and fuzz targets, without running them
 
 -include $(LIBRARY_OBJS:.o=.d) $(BUILD)/src/main.d $(UNIT_TESTS:=.d) $(PROPERTY_TESTS:=.d) \
-    $(FUZZ_TARGETS:=.d) $(FUZZ_MAIN:.o=.d) $(FUZZ_WORLD:.o=.d)
+    $(FUZZ_TARGETS:=.d) $(FUZZ_MAIN:.o=.d) $(FUZZ_WORLD:.o=.d) \
+    $(BUILD)/tests/load/answers.d $(BUILD)/tests/load/questions.d
 
 # -- running -----------------------------------------------------------------------------------------
 
@@ -132,7 +139,7 @@ unit: $(UNIT_TESTS) ## run the unit tests
 property: $(PROPERTY_TESTS) ## run the property tests
 	@$(PYTHON) scripts/test.py --programs $(PROPERTY_TESTS)
 
-integration: all ## run the integration tests against $(BUILD)/pgreserve
+integration: all $(LOAD) ## run the integration tests against $(BUILD)/pgreserve
 	@$(PYTHON) scripts/test.py --integration $(PROGRAM)
 
 browser: all ## show the page of $(BUILD)/pgreserve in a browser and test it
@@ -142,6 +149,11 @@ browser: all ## show the page of $(BUILD)/pgreserve in a browser and test it
 soak: all ## play random sessions for hours: SCENARIOS=20000
 	@PGRESERVE_BINARY=$(CURDIR)/$(PROGRAM) PGRESERVE_SCENARIOS=$(or $(SCENARIOS),20000) \
 	    $(PYTHON) -m pytest tests/integration/test_differential.py -q -s -n 2 -p no:cacheprovider
+
+# PGRESERVE_SEED repeats what is asked, though not when; the figures are printed.
+proof: all $(LOAD) ## hundreds of clients in chaos, each answer looked at: ANSWERS=3000000
+	@PGRESERVE_BINARY=$(CURDIR)/$(PROGRAM) PGRESERVE_PROOF_ANSWERS=$(or $(ANSWERS),3000000) \
+	    $(PYTHON) -m pytest tests/integration/test_own_answers.py -q -s -p no:cacheprovider
 
 # New inputs that reach new code land in $(BUILD)-fuzz/found/NAME; what is worth keeping goes to tests/fuzz/corpus/NAME.
 fuzz: ## let libFuzzer look for inputs that break something: FUZZ_SECONDS=60 for each target, FUZZ_ONLY=name
@@ -157,6 +169,10 @@ fuzz-regression: $(FUZZ_TARGETS) ## play the inputs of tests/fuzz/corpus
 
 asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/test.py --sanitized
+
+valgrind: all $(UNIT_TESTS) ## run unit tests and some integration tests under valgrind's memcheck, and count its errors
+	@scripts/install_dependencies.sh build run test
+	@$(PYTHON) scripts/test.py --valgrind $(PROGRAM)
 
 coverage: ## which lines the tests reach, in build-coverage/
 	@scripts/install_dependencies.sh build run test coverage
@@ -250,5 +266,5 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .DELETE_ON_ERROR:
-.PHONY: all tests run dependencies test unit property integration browser soak fuzz fuzz-targets fuzz-regression asan \
-        coverage bench lint lint-floors lint-format lint-cppcheck lint-tidy format install manual deb image clean help
+.PHONY: all tests run dependencies test unit property integration browser soak proof fuzz fuzz-targets fuzz-regression asan \
+        valgrind coverage bench lint lint-floors lint-format lint-cppcheck lint-tidy format install manual deb image clean help

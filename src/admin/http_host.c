@@ -13,7 +13,17 @@
 #include <string.h>
 #include <strings.h>
 
-#define NAME_MAX_BYTES 256 /* a name in DNS has at most 253 */
+#define NAME_MAX_BYTES  256 /* a name in DNS has at most 253 */
+#define PORT_MAX_DIGITS 5
+
+/* Nothing, or a colon and a port. */
+static bool is_port(const char *text)
+{
+    if (*text == '\0')
+        return true;
+    size_t digits = strspn(text + 1, "0123456789");
+    return *text == ':' && digits <= PORT_MAX_DIGITS && text[1 + digits] == '\0';
+}
 
 /* The header without port, brackets and final dot.  False when it is not well formed. */
 static bool take_name(const char *host, char name[NAME_MAX_BYTES])
@@ -22,10 +32,12 @@ static bool take_name(const char *host, char name[NAME_MAX_BYTES])
     const char *end;
     if (*begin == '[') {
         end = strchr(++begin, ']');
-        if (!end || (end[1] != '\0' && end[1] != ':'))
+        if (!end || !is_port(end + 1))
             return false;
     } else {
         end = begin + strcspn(begin, ":");
+        if (!is_port(end))
+            return false;
     }
     size_t length = (size_t)(end - begin);
     if (length > 0 && begin[length - 1] == '.')

@@ -65,11 +65,17 @@ void users_free(struct users *users)
     free(users);
 }
 
-const char *users_find(const struct users *users, const char *name)
+static struct user *find(const struct users *users, const char *name)
 {
     struct user *user;
     HASH_FIND_STR(users->by_name, name, user);
-    return user ? user->secret : NULL;
+    return user;
+}
+
+const char *users_find(const struct users *users, const char *name)
+{
+    const struct user *user = find(users, name);
+    return user && *user->secret ? user->secret : NULL;
 }
 
 size_t users_count(const struct users *users)
@@ -117,7 +123,7 @@ static void parse_line(struct users *users, char *line, const char *name, int nu
         add_error(errors, memory_printf("%s:%d: a line is \"user\" \"password\"", name, number));
         return;
     }
-    if (users_find(users, user))
+    if (find(users, user))
         add_error(errors, memory_printf("%s:%d: user \"%s\" stands twice", name, number, user));
     else
         users_add(users, user, secret);

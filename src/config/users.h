@@ -20,7 +20,8 @@ struct users *users_parse(const char *name, const char *text, struct config_erro
 struct users *users_new(void);
 void users_add(struct users *users, const char *name, const char *secret);
 void users_free(struct users *users);
-/* The secret of `name`, or NULL; owned by `users`. */
+/* The secret of `name`, owned by `users`; NULL for who is not there, and for an empty one, which proves nothing (PostgreSQL
+ * and PgBouncer let nobody in with it either). */
 const char *users_find(const struct users *users, const char *name);
 size_t users_count(const struct users *users);
 typedef void (*users_visitor)(void *arg, const char *name, const char *secret);

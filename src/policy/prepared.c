@@ -23,7 +23,8 @@ struct statement *statement_intern(struct statement_table *table, const uint8_t 
                                    size_t length, const void *under, size_t under_length)
 {
     struct statement *known;
-    struct statement *statement = memory_alloc(sizeof(*statement) + length + under_length);
+    /* and a zero behind it: a client may have left out the text's own */
+    struct statement *statement = memory_alloc(sizeof(*statement) + length + under_length + 1);
     statement->references = 1;
     statement->is_current = true;
     statement->length = length;
@@ -171,12 +172,14 @@ void unnamed_sent(struct client_statements *map, const uint8_t *body, size_t len
 {
     struct unnamed *unnamed = map->spare ? map->spare : memory_alloc(sizeof(*unnamed));
     map->spare = NULL;
-    if (length > unnamed->capacity) {
-        unnamed->body = memory_resize(unnamed->body, length);
-        unnamed->capacity = length;
+    /* and a zero behind it: a client may have left out the text's own */
+    if (length + 1 > unnamed->capacity) {
+        unnamed->body = memory_resize(unnamed->body, length + 1);
+        unnamed->capacity = length + 1;
     }
     if (length > 0)
         memcpy(unnamed->body, body, length);
+    unnamed->body[length] = 0;
     unnamed->length = length;
     unnamed->signs = signs;
     unnamed->was_there = was_there;

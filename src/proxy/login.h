@@ -64,8 +64,8 @@ void session_take_names(struct client *client);
 /* Its lane: one of its own kind when it asks for the replication protocol. */
 struct lane *session_lane(struct client *client, const struct config_database *database,
                           const char *user, const char *password);
-/* Whether its user and address may use its pool; a FATAL when not.  Asked after the proof, so that a stranger does not
- * learn who may. */
+/* Whether its user and address may use its pool, and whether its database is one that is open; a FATAL when not.  Asked after
+ * the proof, so that a stranger does not learn who may, nor which databases there are. */
 bool session_may_use_pool(struct client *client);
 /* Looks at the login's and the session's time limits. */
 void auth_sweep(struct client *client);

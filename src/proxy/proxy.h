@@ -40,6 +40,7 @@
 #include "policy/session.h"
 #include "policy/refusal.h"
 #include "proto/outstanding.h"
+#include "proto/sasl_guard.h"
 #include "proto/scram.h"
 #include "proto/sql.h"
 #include "proto/sql_memo.h"
@@ -265,6 +266,8 @@ struct server {
     struct resolve_job *resolving;
     struct event login_event;
     bool has_login_event;
+    bool awaits_more;        /* the login's event tells of new bytes alone */
+    struct sasl_guard guard; /* what the server has asked for so far */
     struct stream stream;
     bool is_streaming; /* the login is done and `stream` is open */
     struct outstanding outstanding;

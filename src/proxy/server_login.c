@@ -2,9 +2,9 @@
  * server_login.c - the upstream login, by libpq, without blocking the loop.
  *
  * Names are resolved aside (net/resolve.h); PQconnectPoll does passwords, TLS, several hosts, service files and
- * target_session_attrs.  Its socket may be another one after every step, so the event is made anew each time.  A login that
- * fails tells the pool's rules, which back off, and fails the waiters of its lane when nothing lives there, unless
- * the upstream only said that it is full (contract 12).
+ * target_session_attrs.  Its socket may be another one after every step, so the event is made anew each time; what the server
+ * asks for is looked at before libpq does it (login_guard.h).  A login that fails tells the pool's rules, which back off, and
+ * fails the waiters of its lane when nothing lives there, unless the upstream only said that it is full (contract 12).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +14,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
+#include "proxy/login_guard.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
 #include "proxy/upgrade.h"
@@ -187,6 +188,7 @@ static void watch_login(struct server *server, short what)
     event_assign(&server->login_event, server->proxy->base, PQsocket(server->conn), what,
                  on_login_event, server);
     server->has_login_event = event_add(&server->login_event, NULL) == 0;
+    server->awaits_more = (what & EV_ET) != 0;
 }
 
 static void on_login_event(evutil_socket_t fd, short what, void *arg)
@@ -195,6 +197,18 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
     (void)fd;
     (void)what;
     server->proxy->now_us = clock_now_us();
+    char why[256];
+    switch (login_guard_look(server, why, sizeof(why))) {
+    case SASL_GUARD_MORE:
+        if (!server->awaits_more)
+            watch_login(server, EV_READ | EV_ET | EV_PERSIST);
+        return;
+    case SASL_GUARD_REFUSE:
+        server_login_failed(server, why);
+        return;
+    case SASL_GUARD_PASS:
+        break;
+    }
     switch (PQconnectPoll(server->conn)) {
     case PGRES_POLLING_READING:
         watch_login(server, EV_READ);

@@ -1,9 +1,9 @@
 /*
  * session_start.c - what a StartupMessage asks for, and whether it may have it.
  *
- * The protocol's version is agreed, then come the limits (clients in all, of a pool, a user, an address), the pool's
- * lists of users and networks, the database; for the console who may see it and who may command it.  Then auth.c asks for
- * proof.  Also the time limits of a client: of its login, its queries and transactions, its idleness.
+ * The protocol's version is agreed, then come the limits (clients in all, of a pool, a user, an address); for the console who may
+ * see it and who may command it.  Then auth.c asks for proof, and only who has given it learns whether the pool's lists of users
+ * and networks have him, and whether there is such a database, as with PostgreSQL.  Also the time limits of a client: of its login, its queries and transactions, its idleness.
  */
 #include <netinet/in.h>
 #include <stdlib.h>
@@ -82,19 +82,6 @@ static bool within_limits(struct client *client)
     return true;
 }
 
-bool session_may_use_pool(struct client *client)
-{
-    const struct config_pool *pool = client->pool->config;
-    bool is_near = client->is_unix || config_networks_allow(&pool->networks, &client->address.any);
-    if (is_near && config_names_allow(&pool->users, client->user))
-        return true;
-    char *text = memory_printf("user \"%s\" is not allowed on pool \"%s\"", client->user,
-                               client->pool->name);
-    client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
-    free(text);
-    return false;
-}
-
 static bool find_database(struct client *client)
 {
     if (config_find_database(client->proxy->config, client->database))
@@ -117,6 +104,19 @@ static bool is_disabled(struct client *client)
                  "An administrator has disabled it.");
     free(text);
     return true;
+}
+
+bool session_may_use_pool(struct client *client)
+{
+    const struct config_pool *pool = client->pool->config;
+    bool is_near = client->is_unix || config_networks_allow(&pool->networks, &client->address.any);
+    if (is_near && config_names_allow(&pool->users, client->user))
+        return find_database(client) && !is_disabled(client);
+    char *text = memory_printf("user \"%s\" is not allowed on pool \"%s\"", client->user,
+                               client->pool->name);
+    client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
+    free(text);
+    return false;
 }
 
 /* The console's doorkeeper: which database, which user, which rights. */
@@ -279,8 +279,7 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
         start_console(client);
         return;
     }
-    if (!client->pool->config || !within_limits(client) || !find_database(client) ||
-        is_disabled(client)) {
+    if (!client->pool->config || !within_limits(client)) {
         client_close(client);
         return;
     }

@@ -76,6 +76,7 @@ def test_huge_announced_query_takes_no_memory(single):
     message("Q", b"no terminator"),
     message("F", b"\0"),
     message("B", b"\0\0\xff\xff\xff\xff"),
+    message("P", b"s\0SELECT") + wire.bind("", "s") + wire.describe("S", "s") + wire.close("S", "s"),
     message("P", b"\0SELECT 1\0\xff\xff"),
 ], ids=lambda sent: sent.hex()[:24])
 def test_broken_body(single, sent):

@@ -58,6 +58,10 @@ static void malformed_headers_are_refused(void **state)
     assert_false(http_host_is_ours("", "127.0.0.1"));
     assert_false(http_host_is_ours(".", "127.0.0.1"));
     assert_false(http_host_is_ours(":6435", "127.0.0.1"));
+    assert_true(http_host_is_ours("localhost:", "127.0.0.1")); /* RFC 3986 allows it */
+    assert_false(http_host_is_ours("localhost:64350000", "127.0.0.1"));
+    assert_false(http_host_is_ours("127.0.0.1:6435evil.example", "127.0.0.1"));
+    assert_false(http_host_is_ours("[::1]:\xff\xff", "127.0.0.1"));
     assert_false(http_host_is_ours("[::1", "127.0.0.1"));
     assert_false(http_host_is_ours("[::1]x", "127.0.0.1"));
 }

@@ -1,0 +1,14 @@
+/*
+ * login_guard.h - looks at what a server asks during a login, before libpq reads it.
+ */
+#ifndef PROXY_LOGIN_GUARD_H
+#define PROXY_LOGIN_GUARD_H
+
+#include "proxy/proxy.h"
+
+/* To be called when PQconnectPoll is due.  PASS: call it.  MORE: wait for more to come in, but only for more: what is there
+ * stays unread, and a level-triggered event would go on and on.  REFUSE: the login has failed, and `why` (256 bytes) says
+ * what for. */
+enum sasl_guard_verdict login_guard_look(struct server *server, char *why, size_t why_bytes);
+
+#endif

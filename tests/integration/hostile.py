@@ -1,0 +1,127 @@
+"""A server that means harm, and a road on which somebody changes what a server says.
+
+`HostileServer(script)` listens; each connection's thread answers SSLRequest as told (b"N"), reads the start-up
+packet and calls script(peer), which may receive() and send() what it likes.  `Meddler(port, change)` relays to
+a real server, in the clear, and passes each of its messages through change(message), which returns bytes in its place.
+"""
+
+import socket
+import struct
+import threading
+import time
+
+import wire
+from faults import Link
+
+
+class Peer(wire.Wire):
+    """One connection that was accepted: reads and sends as the server."""
+
+    def __init__(self, accepted):
+        accepted.settimeout(20)
+        self.socket = accepted
+        self.first_packets = []
+
+    def packet(self):
+        """A start-up packet: its code and what follows."""
+        (length,) = struct.unpack("!I", self.read_exactly(4))
+        body = self.read_exactly(length - 4)
+        return struct.unpack_from("!I", body)[0], body[4:]
+
+    def ask_for_scram(self, tail):
+        """SCRAM up to the server's first message, which repeats the client's nonce and goes on with `tail`."""
+        self.send(wire.message("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"))
+        first = self.receive().body.split(b"\0", 1)[1][4:].decode()
+        nonce = first.split("r=", 1)[1]
+        return wire.message("R", struct.pack("!I", 11) + f"r={nonce}".encode() + tail)
+
+
+class HostileServer:
+    def __init__(self, script, encryption=b"N"):
+        self.script, self.encryption = script, encryption
+        self.peers, self.codes, self.problems = [], [], []
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for peer in self.peers:
+            peer.close()
+
+    def url(self, **options):
+        query = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"postgresql://hostile:secret@127.0.0.1:{self.port}/hostile?{query}"
+
+    def _accept(self):
+        while True:
+            try:
+                accepted, _ = self.listener.accept()
+            except OSError:
+                return
+            self.peers.append(Peer(accepted))
+            threading.Thread(target=self._serve, args=(self.peers[-1],), daemon=True).start()
+
+    def _serve(self, peer):
+        try:
+            code, _ = peer.packet()
+            self.codes.append(code)
+            while code in (80877103, 80877104):
+                peer.send(self.encryption)
+                code, _ = peer.packet()
+                self.codes.append(code)
+            self.script(peer)
+        except (OSError, wire.Closed, struct.error):
+            pass  # the other side has had enough, which is what the tests wait for
+        except Exception as error:  # noqa: BLE001 - shown by the test
+            self.problems.append(error)
+
+
+class Meddler(Link):
+    """A Link that takes the server's side apart into messages.  Only without TLS: sslmode=disable."""
+
+    def __init__(self, target_port, change):
+        self.change = change
+        super().__init__(target_port)
+
+    def _relay(self, source, target):
+        try:
+            is_servers = source.getpeername()[1] == self.target_port
+        except OSError:  # gone already
+            is_servers = False
+        if not is_servers:
+            super()._relay(source, target)
+            return
+        server = Peer(source)
+        server.socket.settimeout(None)
+        try:
+            while True:
+                message = server.receive()
+                target.sendall(self.change(message))
+        except (OSError, wire.Closed):
+            pass
+        try:
+            target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+class Dripper(Link):
+    def _relay(self, source, target):
+        try:
+            drips = source.getpeername()[1] == self.target_port
+            target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while part := source.recv(65536):
+                for at in range(0, len(part), 1 if drips else len(part)):
+                    target.sendall(part[at:at + 1] if drips else part)
+                    time.sleep(0.0002 if drips else 0)  # so that the pieces are seen as such
+        except OSError:
+            pass
+        try:
+            target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
