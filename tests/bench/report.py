@@ -105,7 +105,7 @@ set style histogram clustered gap 1
 set style fill solid 0.9 border -1
 set boxwidth 0.9
 set grid ytics lc rgb '#dddddd'
-set key top right
+set key above horizontal center samplen 2
 set xtics rotate by -25 nomirror
 set yrange [0:*]
 set datafile missing '-'
@@ -178,17 +178,20 @@ SHOWN = (  # (chapter, row, metric, what the reader sees)
 
 def markdown(result):
     rows = {(row["chapter"], row["row"]): row for row in result["rows"]}
-    shown = list(NAMES)
+    shown = [party for party in NAMES if any(row["parties"].get(party) for row in result["rows"])]
     machine = result["machine"]
+    spreads = [spread(rows[chapter, name], party, metric) for chapter, name, metric, _ in SHOWN if (chapter, name) in rows
+               for party in shown if len(rows[chapter, name]["parties"].get(party, [])) > 1]
     lines = [f"Debian's {', '.join(f'{NAMES[name]} {version}' for name, version in result['versions'].items() if version and name != 'pgreserve')};"
              f" PostgreSQL {result['postgresql']}; {machine['cpu']}, {machine['cores']} cores; medians of"
-             f" {result['rounds']} interleaved rounds. CPU is the proxy's own.", "",
+             f" {result['rounds']} interleaved rounds, which spread by"
+             f" {100 * statistics.median(spreads):.0f} % as a rule. CPU is the proxy's own.", "",
              "| | " + " | ".join(NAMES[party] for party in shown) + " |", "|---|" + "---:|" * len(shown)]
     for chapter, name, metric, label in SHOWN:
         row = rows.get((chapter, name))
         if row:
             values = [number(median(row, party, metric)) for party in shown]
-            if metric.startswith("cpu") or metric == "calls":
+            if "none" in shown and (metric.startswith("cpu") or metric == "calls"):
                 values[shown.index("none")] = "-"
             lines.append(f"| {label} | " + " | ".join(values) + " |")
     lines += ["", "![CPU of each proxy by clients, for bulk, and memory of idle clients](docs/bench.svg)"]
