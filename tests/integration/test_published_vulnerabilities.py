@@ -211,8 +211,8 @@ def test_stranger_does_not_learn_which_databases_there_are(with_users):  # noqa:
 
 
 def test_stats_user_commands_nothing(with_users, postgres):  # noqa: F811
-    """CVE-2026-6667, PgBouncer before 1.25.2: one verb, KILL_CLIENT, had been added to the console without the question
-    who may.  So every verb of HELP is tried, and every spelling that a driver could send."""
+    """CVE-2026-6667, PgBouncer before 1.25.2: a verb of the console was obeyed without the question who may.  So every verb of
+    HELP is tried, and every spelling that a driver could send."""
     proxy = with_users({"watcher": "w", ROLE: PASSWORD}, admin={"users": ROLE, "stats_users": "watcher"})
     victim = proxy.wire()
     victim.query("BEGIN")
