@@ -321,6 +321,8 @@ void client_granted(struct client *client, struct server *server)
     client_set_state(client, CLIENT_LINKED);
     settle_link(client, server);
     relay_held(client);
+    if (relay_awaits_more(client)) /* and what it was to send may never come: see awaits_rest() */
+        stream_look_again(&client->stream);
     if (client->state != CLIENT_GONE && client->stream.may_read)
         proxy_read_later(client);
 }
@@ -430,6 +432,23 @@ static void look_for_end(struct client *client)
         client_close(client);
 }
 
+/* Nothing will be written to it before it has sent more, so that a reset, if one came with these bytes, shows nowhere else. */
+static bool awaits_rest(const struct client *client)
+{
+    switch (client->state) {
+    case CLIENT_LINKED:
+        return relay_awaits_more(client);
+    case CLIENT_STARTUP:
+    case CLIENT_AUTHENTICATING:
+    case CLIENT_CONSOLE:
+        return buffer_length(&client->held) > 0;
+    case CLIENT_READY:
+        return buffer_length(&client->held) > 0 || client->message_left > 0;
+    default:
+        return false;
+    }
+}
+
 void client_pump(struct client *client)
 {
     struct proxy *proxy = client->proxy;
@@ -456,7 +475,7 @@ void client_pump(struct client *client)
             buffer_append(&client->held, proxy->client_bytes + taken, length - taken);
             take_held(client);
         }
-        if (relay_awaits_more(client))
+        if (awaits_rest(client))
             stream_look_again(&client->stream);
     }
     if (client->waiter.lane)

@@ -371,7 +371,7 @@ void relay_server_pump(struct server *server)
             server_settled(server);
         if (server->client != client)
             read_on(client);
-        if (server->said_fatal ||
+        if (server->said_fatal || !client ||
             (server->client == client && !outstanding_is_empty(&server->outstanding)))
             stream_look_again(&server->stream);
         if (server->backend.state == BACKEND_CLOSING && !server->stream.may_read)
