@@ -138,10 +138,21 @@ static bool is_unsure(const struct server *server, const struct statement *state
            outstanding_has_sync(&server->outstanding);
 }
 
+/* Ends a batch of ours, which must not seem to be one that the client has begun. */
+static void queue_sync(struct server *server)
+{
+    static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
+    stream_queue(&server->stream, sync_message, sizeof(sync_message));
+    outstanding_injected(&server->outstanding, INJECTION_CLEAN);
+}
+
 void prepare_trim(struct client *client, struct server *server)
 {
-    if (server->statements.count > client->pool->config->max_prepared_statements)
-        evict(client, server);
+    if (server->statements.count <= client->pool->config->max_prepared_statements)
+        return;
+    evict(client, server);
+    if (server->outstanding.is_open)
+        queue_sync(server);
 }
 
 /* Nothing may stand in the way of a Parse: what an error has skipped is not always known in time. */
@@ -429,7 +440,6 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
 /* While anything is open, a Sync of ours would end it: then the view shows our names. */
 void prepare_make_private(struct client *client, struct server *server)
 {
-    static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
     const struct backend_statement *there;
     const struct client_statement *each;
     if (!outstanding_is_empty(&server->outstanding) || server->status == 'E')
@@ -443,8 +453,7 @@ void prepare_make_private(struct client *client, struct server *server)
         prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
     }
-    stream_queue(&server->stream, sync_message, sizeof(sync_message));
-    outstanding_injected(&server->outstanding, INJECTION_CLEAN);
+    queue_sync(server);
     client->has_private_names = true;
     settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }

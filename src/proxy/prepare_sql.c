@@ -53,14 +53,17 @@ static bool read_deallocate(const char *text, char *name, size_t *length)
     return count > 0 && *at == '\0';
 }
 
-/* Makes a statement for the server to deallocate: the client's own stays for others. */
-static void queue_sacrifice(struct client *client, struct server *server)
+/* Makes a statement for the server to deallocate: the client's own stays for others.  Should an error before it make the
+ * server skip all this, the client's name is still there. */
+static void queue_sacrifice(struct client *client, struct server *server,
+                            struct statement *statement, const char *name, size_t length)
 {
     static const uint8_t body[] = "SELECT 1\0\0"; /* and no parameter types */
     char none[STATEMENT_NAME_BYTES];
     prepare_no_name(client, none);
     prepare_queue_close(server, none);
-    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_CLOSE);
+    expect_answer(&server->statements, EXPECT_CLIENT_CLOSE, statement, name, length);
     prepare_queue_parse(server, none, body, sizeof(body));
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
 }
@@ -72,23 +75,19 @@ struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t
                                                   size_t before_length)
 {
     struct server *server = client->server;
-    static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
     char name[DEALLOCATE_MAX];
     char sql[STATEMENT_NAME_BYTES + 20];
     size_t length;
     size_t text_at = PREPARE_HEADER_BYTES + (type == 'P');
     if (at_hand != (size_t)message + 1 || at_hand > DEALLOCATE_MAX || at_hand <= text_at ||
         !memchr(bytes + text_at, 0, at_hand - text_at) || server->status == 'E' ||
-        !read_deallocate((const char *)bytes + text_at, name, &length) ||
-        !client_statement_find(&client->statements, name, length) ||
-        (type == 'Q' && (server->outstanding.is_open || server->outstanding.is_skipping)))
+        !read_deallocate((const char *)bytes + text_at, name, &length))
+        return prepare_passes();
+    struct statement *statement = client_statement_find(&client->statements, name, length);
+    if (!statement)
         return prepare_passes();
     stream_queue(&server->stream, before, before_length);
-    queue_sacrifice(client, server);
-    if (type == 'Q') {
-        outstanding_injected(&server->outstanding, INJECTION_CLEAN);
-        stream_queue(&server->stream, sync_message, sizeof(sync_message));
-    }
+    queue_sacrifice(client, server, statement, name, length);
     struct buffer changed = {0};
     size_t text_end = text_at + strlen((const char *)bytes + text_at) + 1;
     snprintf(sql, sizeof(sql), "DEALLOCATE %snone", client->proxy->statements.prefix);

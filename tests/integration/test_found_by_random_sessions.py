@@ -10,7 +10,7 @@ import pytest
 
 from scripts import Script, Segment, Step, batch, play, prepare_server, q, wire_to, x
 from server import PASSWORD, ROLE
-from wire import bind, close, describe, execute, parse, sync
+from wire import bind, close, describe, execute, parse, query, sync
 
 
 def run(name, *values):
@@ -55,6 +55,11 @@ CASES = {
         q("ROLLBACK")],
     "DEALLOCATE by the extended protocol is answered in order": [
         batch("parse", parse("a", SELECT)), x('DEALLOCATE "a"'), batch("run", run("a"))],
+    "DEALLOCATE by a query that ends an open batch": [
+        Step(parse("a", SELECT) + run("a") + query("DEALLOCATE a"), note="no Sync"), batch("run", run("a"))],
+    "a DEALLOCATE that was skipped took nothing": [
+        batch("parse", parse("a", SELECT)), pipeline("behind an error", run("b") + query("DEALLOCATE a"), run("a")),
+        pipeline("behind an error", run("b") + parse("", "DEALLOCATE a") + run(""), run("a"))],
     "what an aborted transaction set back is reported before ReadyForQuery": [
         x("BEGIN"), q("SET TimeZone TO 'Asia/Tokyo'"), x("DISCARD ALL"), q("COMMIT"), q("SHOW TimeZone")],
     "RESET goes back to the start-up packet and reports it once": [
@@ -80,6 +85,22 @@ def test_random_session_found(start_proxy, postgres, name):
         shared = play(lambda parameters: wire_to(proxy.port(), ROLE, PASSWORD, parameters), scripts, [0], 1)
     for before, now in zip(own[0], shared[0]):
         assert now == before
+
+
+def test_a_backend_that_had_too_many_statements_still_knows_its_next_client(start_proxy):
+    """What is closed to make room for the next client is not a batch that the client has begun."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5, "max_prepared_statements": 1})
+    with proxy.wire() as client, proxy.wire() as other:
+        for _ in range(3):
+            assert client.ask(parse("a", SELECT)).kinds == "1Z"
+            other.query("BEGIN")  # in a transaction nothing is closed
+            for name in ("b", "c", "d"):
+                assert other.ask(parse(name, f"SELECT '{name}'")).kinds == "1Z"
+            other.query("COMMIT")
+            assert client.query("DEALLOCATE a").tags == ["DEALLOCATE"]
+            for name in ("b", "c", "d"):
+                assert other.query(f"DEALLOCATE {name}").tags == ["DEALLOCATE"]
+        assert proxy.pool()["pinned"] == 0
 
 
 def test_nothing_held_back_is_forgotten_when_a_backend_goes_from_hand_to_hand(start_proxy):
