@@ -103,7 +103,7 @@ $(LOAD): $(BUILD)/tests/load/answers.o $(BUILD)/tests/load/questions.o $(LIBRARY
 # Those that play a whole proxy have a clock, random bytes and cancels of their own: libevent too, so it is linked in.
 FUZZ_WORLD     := $(BUILD)/tests/fuzz/world.o $(BUILD)/tests/fuzz/fake_server.o
 FUZZ_WRAPPED   := -Wl,--wrap=clock_gettime,--wrap=getrandom,--wrap=workers_submit \
-                  -Wl,--wrap=PQgetCancel,--wrap=PQfreeCancel,--wrap=PQcancel
+                  -Wl,--wrap=timerfd_create,--wrap=PQgetCancel,--wrap=PQfreeCancel,--wrap=PQcancel
 IS_FUZZING     := $(findstring fuzzer,$(SANITIZE))
 FUZZ_MAIN      := $(if $(IS_FUZZING),,$(BUILD)/tests/fuzz/fuzz_main.o)
 $(FUZZ_TARGETS): %: %.o $(FUZZ_MAIN) $(FUZZ_WORLD) $(LIBRARY)

@@ -52,6 +52,8 @@ static struct event_base *new_base(void)
 {
     struct event_config *choice = event_config_new();
     event_config_set_flag(choice, EVENT_BASE_FLAG_NOLOCK);
+    event_config_set_flag(
+        choice, EVENT_BASE_FLAG_NO_CACHE_TIME); /* its clock is looked at by timers alone */
     struct event_base *base = event_base_new_with_config(choice);
     event_config_free(choice);
     return base;

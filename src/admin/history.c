@@ -12,6 +12,7 @@
 #include "admin/status.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "net/timer.h"
 
 struct point {
     int in_use;
@@ -30,7 +31,7 @@ struct series {
 
 struct history {
     struct proxy *proxy;
-    struct event *timer;
+    struct timer *timer;
     uint64_t latest;                          /* number of the last point; the first is 1 */
     struct series *of_pool[BUDGET_POOLS_MAX]; /* by pool index; NULL before its first point */
 };
@@ -67,12 +68,11 @@ static void record_pool(struct history *history, const struct proxy_pool *pool)
     series->wait_us = stats.total[STAT_WAIT_US];
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *arg)
+static void on_timer(void *arg)
 {
     struct history *history = arg;
     struct proxy *proxy = history->proxy;
-    (void)fd;
-    (void)what;
+    timer_set(history->timer, HISTORY_INTERVAL_S * CLOCK_S);
     proxy->now_us = clock_now_us();
     history->latest++;
     for (size_t i = 0; i < proxy->pool_count; i++)
@@ -81,11 +81,10 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 struct history *history_new(struct proxy *proxy)
 {
-    struct timeval interval = {HISTORY_INTERVAL_S, 0};
     struct history *history = memory_alloc(sizeof(*history));
     history->proxy = proxy;
-    history->timer = event_new(proxy->base, -1, EV_PERSIST, on_timer, history);
-    event_add(history->timer, &interval);
+    history->timer = timer_new(proxy->base, on_timer, history);
+    timer_set(history->timer, HISTORY_INTERVAL_S * CLOCK_S);
     return history;
 }
 
@@ -93,7 +92,7 @@ void history_free(struct history *history)
 {
     if (!history)
         return;
-    event_free(history->timer);
+    timer_free(history->timer);
     for (size_t i = 0; i < BUDGET_POOLS_MAX; i++)
         free(history->of_pool[i]);
     free(history);

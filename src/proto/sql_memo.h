@@ -2,8 +2,8 @@
  * sql_memo.h - the signs of texts that come again and again.
  *
  * Programs say the same few statements for ever, and each reading costs some ten instructions a byte.  So texts that have
- * come twice are kept, with their signs; a text is known again by comparing all of it.  Small, of a fixed size,
- * and the newest text takes the place of an older one with the same key.  Pure.
+ * come twice are kept, with their signs; a text is known again by comparing all of it but the values of its numbers, which
+ * mean nothing here.  Small, of a fixed size, and the newest text takes the place of an older one with the same key.  Pure.
  */
 #ifndef PROTO_SQL_MEMO_H
 #define PROTO_SQL_MEMO_H

@@ -412,13 +412,17 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     case 'Q': /* it drops the unnamed statement */
         client->has_own_unnamed = true;
         unnamed_dropped(&client->statements);
+        if (!(signs & SQL_SIGN_DEALLOCATE))
+            return prepare_passes();
         return prepare_translate_deallocate(client, type, bytes, at_hand, message, before,
                                             before_length);
     case 'P':
         if (at_hand > PREPARE_HEADER_BYTES && bytes[PREPARE_HEADER_BYTES] == 0) {
             keep_unnamed(client, bytes, at_hand, message, signs);
-            struct prepared_head changed = prepare_translate_deallocate(
-                client, type, bytes, at_hand, message, before, before_length);
+            struct prepared_head changed = {0};
+            if (signs & SQL_SIGN_DEALLOCATE)
+                changed = prepare_translate_deallocate(client, type, bytes, at_hand, message,
+                                                       before, before_length);
             outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_PARSE);
             changed.is_recorded = true;
             return changed;

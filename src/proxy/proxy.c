@@ -322,13 +322,11 @@ static void tell_manager(struct proxy *proxy)
     notify_status(&proxy->notify, proxy->now_us, status);
 }
 
-static void on_tick(evutil_socket_t fd, short what, void *arg)
+static void on_tick(void *arg)
 {
     struct proxy *proxy = arg;
     struct pool_action action;
     bool anyone_waits = false;
-    (void)fd;
-    (void)what;
     proxy->now_us = clock_now_us();
     for (struct server *next, *server = TAILQ_FIRST(&proxy->servers); server; server = next) {
         next = TAILQ_NEXT(server, link);
@@ -357,9 +355,8 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     log_flush_repeats();
     if (proxy->state != PROXY_RUNNING)
         finish_stop(proxy);
-    int64_t next_us = anyone_waits || proxy->state != PROXY_RUNNING ? TICK_WAITING_US : TICK_US;
-    struct timeval next_tick = {0, next_us};
-    event_add(proxy->tick_event, &next_tick);
+    timer_set(proxy->tick,
+              anyone_waits || proxy->state != PROXY_RUNNING ? TICK_WAITING_US : TICK_US);
 }
 
 /* ---- stop ---- */
@@ -395,8 +392,7 @@ void proxy_stop(struct proxy *proxy, bool at_once)
         next = TAILQ_NEXT(client, link);
         dismiss(client, at_once);
     }
-    struct timeval soon = {0, 0};
-    event_add(proxy->tick_event, &soon);
+    timer_set(proxy->tick, 0);
 }
 
 /* ---- beginning and end ---- */
@@ -440,7 +436,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     door_init(&proxy->shared_door, 0);
     door_init(&proxy->admin_door, 1);
     proxy->later_event = event_new(base, -1, 0, on_later, proxy);
-    proxy->tick_event = evtimer_new(base, on_tick, proxy);
+    proxy->tick = timer_new(base, on_tick, proxy);
     if (getrandom(proxy->secret, sizeof(proxy->secret), 0) < 0)
         log_event(LOG_LEVEL_WARNING, "no random bytes for the secret of mock salts");
     uint64_t random = 0;
@@ -497,8 +493,7 @@ bool proxy_start(struct proxy *proxy)
         event_add(proxy->signal_events[i], NULL);
     }
     verifiers_refresh(proxy);
-    struct timeval soon = {0, 0};
-    event_add(proxy->tick_event, &soon);
+    timer_set(proxy->tick, 0);
     return true;
 }
 
@@ -543,7 +538,7 @@ void proxy_free(struct proxy *proxy)
             event_free(proxy->signal_events[i]);
     }
     event_free(proxy->later_event);
-    event_free(proxy->tick_event);
+    timer_free(proxy->tick);
     verifiers_free(proxy);
     failures_free(proxy->failures);
     if (proxy->users)

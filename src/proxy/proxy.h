@@ -30,6 +30,7 @@
 #include "net/notify.h"
 #include "net/resolve.h"
 #include "net/stream.h"
+#include "net/timer.h"
 #include "net/tls.h"
 #include "net/worker.h"
 #include "policy/budget.h"
@@ -360,7 +361,7 @@ struct proxy {
     uint32_t later_turn;
     struct grave *graves;
     struct event *later_event;
-    struct event *tick_event;
+    struct timer *tick;
     struct event *accept_again_event;
     struct event *signal_events[8];
     int spare_fd;                 /* given up for a moment when descriptors run out */

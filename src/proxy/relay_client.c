@@ -23,29 +23,13 @@
 /* Where in the passing message its statement's text is. */
 enum text_phase { TEXT_NONE, TEXT_QUERY, TEXT_PARSE_NAME, TEXT_PARSE };
 
-/* The longest message of a type that PostgreSQL takes; 0 for a type that it does not know. */
-static uint32_t longest_message(uint8_t type)
-{
-    switch (type) {
-    case 'Q':
-    case 'P':
-    case 'B':
-    case 'F':
-    case 'd':
-        return MESSAGE_LARGE;
-    case 'C':
-    case 'D':
-    case 'E':
-    case 'H':
-    case 'S':
-    case 'X':
-    case 'c':
-    case 'f':
-        return MESSAGE_SMALL;
-    default:
-        return 0;
-    }
-}
+/* The longest message of a type that PostgreSQL takes, its length word not counted; 0 for a type that it does not know. */
+static const uint32_t longest_message[256] = {
+    ['Q'] = MESSAGE_LARGE, ['P'] = MESSAGE_LARGE, ['B'] = MESSAGE_LARGE, ['F'] = MESSAGE_LARGE,
+    ['d'] = MESSAGE_LARGE, ['C'] = MESSAGE_SMALL, ['D'] = MESSAGE_SMALL, ['E'] = MESSAGE_SMALL,
+    ['H'] = MESSAGE_SMALL, ['S'] = MESSAGE_SMALL, ['X'] = MESSAGE_SMALL, ['c'] = MESSAGE_SMALL,
+    ['f'] = MESSAGE_SMALL,
+};
 
 /* A text that is not there in whole is scanned as it passes; its signs come too late for what must go before it. */
 static void begin_text(struct client *client, uint8_t type, bool is_name_read)
@@ -221,13 +205,13 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
 
 static bool is_valid(uint8_t type, uint32_t length)
 {
-    return length >= 4 && longest_message(type) > 0 && length - 4 <= longest_message(type);
+    return length >= 4 && longest_message[type] > 0 && length - 4 <= longest_message[type];
 }
 
 static void refuse_message(struct client *client, uint8_t type, uint32_t length)
 {
     char text[96];
-    if (longest_message(type) == 0)
+    if (longest_message[type] == 0)
         snprintf(text, sizeof(text), "invalid frontend message type %u", type);
     else
         snprintf(text, sizeof(text), "invalid message length: %u bytes in a message of type %c",
@@ -267,15 +251,15 @@ static void forward_to_server(struct client *client, const uint8_t *bytes, size_
 }
 
 /* Whether more of the message, or an answer to an earlier one, must come first. */
-static bool must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
-                      size_t at_hand, uint32_t message)
+static bool must_wait(const struct client *client, bool is_sound, uint8_t type,
+                      const uint8_t *bytes, size_t at_hand, uint32_t message)
 {
     const struct server *server = client->server;
     if (server && server->must_settle_first)
         return true;
     if (server && server->cancels > 0 && server->outstanding.count == 0)
         return true; /* what was cancelled has ended; the signal, which comes twice, must not hit the next */
-    if (client->is_skipping || !settle_is_shared(client) || !is_valid(type, message))
+    if (!is_sound || client->is_skipping || !settle_is_shared(client))
         return false;
     return !prepare_is_at_hand(type, bytes, at_hand, message) ||
            prepare_must_wait(client, type, bytes, at_hand, message);
@@ -326,16 +310,17 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
             break;
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
-        if (must_wait(client, type, bytes + at, length - at, message))
+        bool is_sound = is_valid(type, message);
+        if (must_wait(client, is_sound, type, bytes + at, length - at, message))
             break;
         if (type == 'Q' || type == 'P')
             keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
                        message);
-        if (type == 'X' || !is_valid(type, message)) { /* the last thing that is read */
+        if (type == 'X' || !is_sound) { /* the last thing that is read */
             forward_to_server(client, bytes + run, at - run);
             run = at;
         }
-        if (!is_valid(type, message)) {
+        if (!is_sound) {
             refuse_message(client, type, message);
             return length;
         }

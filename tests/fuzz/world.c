@@ -42,6 +42,7 @@ static struct {
 /* ---- the clock, chance and threads: linked with --wrap ---- */
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *time);
+int __wrap_timerfd_create(int clock, int flags);
 ssize_t __wrap_getrandom(void *out, size_t length, unsigned flags);
 void __wrap_workers_submit(struct workers *workers, void (*work)(void *), void (*done)(void *),
                            void *arg);
@@ -55,6 +56,15 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
     time->tv_sec = fate.now_us / CLOCK_S;
     time->tv_nsec = fate.now_us % CLOCK_S * 1000;
     return 0;
+}
+
+/* The kernel's timers have a clock of their own: libevent's take their place. */
+int __wrap_timerfd_create(int clock, int flags)
+{
+    (void)clock;
+    (void)flags;
+    errno = EMFILE;
+    return -1;
 }
 
 ssize_t __wrap_getrandom(void *out, size_t length, unsigned flags)

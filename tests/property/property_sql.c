@@ -2,11 +2,13 @@
  * property_sql.c - no sign is missed or imagined, however the text is cut and whatever it is wrapped in.
  *
  * Texts are strings of fragments that are worst for a lexer: quotes, dollars, comment marks, backslashes, bytes that are
- * not ASCII, and the words that mean something.  Two things are claimed.  The signs of a text do not depend on
- * where the network cut it.  And a statement with a sign has none inside a literal, a comment or a dollar
- * quote, while the same statement after that literal and a semicolon has all of it.
+ * not ASCII, and the words that mean something.  Three things are claimed.  The signs of a text do not depend on
+ * where the network cut it.  A statement with a sign has none inside a literal, a comment or a dollar
+ * quote, while the same statement after that literal and a semicolon has all of it.  And what is remembered of a text is
+ * never told of another one that differs in its digits only, unless it is true of that too.
  */
 #include "proto/sql.h"
+#include "proto/sql_memo.h"
 
 #include "random.h"
 
@@ -14,6 +16,7 @@
 
 #define CUT_TEXTS  100000
 #define WRAP_TEXTS 100000
+#define MEMO_TEXTS 30000
 #define TEXT_SIZE  4096
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
@@ -239,6 +242,27 @@ static void check_wrapping(void)
     CHECK(signs_in_pieces(&text) == appended, "%.*s", (int)text.length, text.bytes);
 }
 
+static void check_memo(void)
+{
+    static const char *const numbers[] = {"1", " 23", "4 ", "int4(", "$1$", "$a1$", "_5", "\\6"};
+    static struct sql_memo memo;
+    struct text text = {.length = 0};
+
+    for (int i = random_below(30); i > 0; i--)
+        append(&text, random_chance(50) ? numbers[random_below(COUNT(numbers))]
+                                        : fragments[random_below(COUNT(fragments))]);
+    for (int round = 0; round < 8; round++) {
+        for (size_t at = 0; at < text.length; at++) {
+            if (text.bytes[at] >= '0' && text.bytes[at] <= '9' && random_chance(30))
+                text.bytes[at] = (char)('0' + random_below(10));
+        }
+        uint32_t remembered = sql_memo_signs(&memo, text.bytes, text.length);
+        uint32_t read = sql_signs(text.bytes, text.length);
+        CHECK(remembered == read, "0x%x remembered, 0x%x read: %.*s", remembered, read,
+              (int)text.length, text.bytes);
+    }
+}
+
 int main(int argc, char **argv)
 {
     random_start(seed_from(argc, argv, 1));
@@ -247,6 +271,8 @@ int main(int argc, char **argv)
         check_cuts();
     for (random_step = 0; random_step < WRAP_TEXTS; random_step++)
         check_wrapping();
+    for (random_step = 0; random_step < MEMO_TEXTS; random_step++)
+        check_memo();
     printf("%ld checks passed\n", checks_passed);
     return 0;
 }

@@ -46,6 +46,25 @@ static void texts_with_one_key_are_told_apart(void **state)
         check(texts[i % 2]);
 }
 
+/* Numbers may be others; digits in words, in tags of dollar quotes and in halves of characters may not. */
+static void digits_count_where_they_are_no_number(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"SELECT int4(1); SELECT 12345678", "SELECT int5(1); SELECT 12345678"},
+        {"SELECT $a1$ LISTEN a $a1$; SELECT 1", "SELECT $a1$ LISTEN a $a2$; SELECT 1"},
+        {"SELECT $a1$x$a1$; LISTEN a; SELECT $a2$", "SELECT $a1$x$a2$; LISTEN a; SELECT $a1$"},
+        {"SELECT float4(1), float8(2), 12345678", "SELECT float5(1), float6(2), 12345678"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        check(pairs[i][0]);
+        check(pairs[i][1]);
+    }
+    check("SELECT abalance FROM pgbench_accounts WHERE aid = 12345");
+    check("SELECT abalance FROM pgbench_accounts WHERE aid = 98760");
+    check("SELECT abalance FROM pgbench_accounts WHERE aid = 9876a");
+}
+
 static void many_texts_push_each_other_out(void **state)
 {
     char text[SQL_MEMO_BYTES + 100];
@@ -80,6 +99,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_text_means_the_same_each_time),
         cmocka_unit_test(texts_with_one_key_are_told_apart),
+        cmocka_unit_test(digits_count_where_they_are_no_number),
         cmocka_unit_test(many_texts_push_each_other_out),
         cmocka_unit_test(a_text_may_have_any_length),
     };
