@@ -25,6 +25,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "config/config.h"
+#include "config/rules.h"
 #include "config/users.h"
 #include "net/inherit.h"
 #include "net/notify.h"
@@ -186,13 +187,15 @@ struct client {
     bool is_skipping : 1;     /* after an error of ours: up to the next Sync */
     bool must_skip_query : 1; /* the held message is the one that an error of ours answers */
     bool is_unix : 1;
-    bool may_read_later : 1;   /* in proxy->later */
-    bool is_busy : 1;          /* console: no more messages before its command is complete */
-    bool is_administrator : 1; /* console: may do everything, else only SHOW */
-    bool is_counted : 1;       /* in its pool's number of clients */
-    bool has_begun : 1;        /* its first byte has been seen */
-    bool is_direct_tls : 1;    /* which was a ClientHello's; its handshake has not been looked at */
-    bool has_asked_tls : 1;    /* SSLRequest was answered */
+    bool may_read_later : 1;         /* in proxy->later */
+    bool is_busy : 1;                /* console: no more messages before its command is complete */
+    bool is_administrator : 1;       /* console: may do everything, else only SHOW */
+    bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
+    bool has_others_certificate : 1; /* whose name is not the user's: no password will help */
+    bool is_counted : 1;             /* in its pool's number of clients */
+    bool has_begun : 1;              /* its first byte has been seen */
+    bool is_direct_tls : 1; /* which was a ClientHello's; its handshake has not been looked at */
+    bool has_asked_tls : 1; /* SSLRequest was answered */
     bool has_asked_gss : 1;
     bool has_own_unnamed : 1; /* the backend's unnamed statement is its own, or there is none */
     bool
@@ -333,6 +336,7 @@ struct proxy {
     struct event_base *base;
     struct config *config;
     struct users *users; /* NULL: the upstream's own user */
+    struct rules *rules; /* of hba_file; NULL: the method of [auth] */
     struct tls_context *tls;
     struct workers *workers;
     struct budget budget;

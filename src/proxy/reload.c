@@ -121,19 +121,25 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
 {
     struct config_errors errors = {0};
     struct users *users = NULL;
+    struct rules *rules = NULL;
     struct tls_context *tls = NULL;
     char reason[256] = "";
     if (next->users_file)
         users = users_load(next->users_file, &errors);
+    rules = rules_load(next, &errors);
     if (errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
         tls = tls_context_new(next, reason, sizeof(reason));
-    if (errors.count > 0 || reason[0])
+    if (errors.count > 0 || reason[0]) {
+        rules_free(rules);
         return refuse(next, users, &errors, reason, error, error_bytes);
+    }
     config_errors_free(&errors);
     config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
     if (proxy->users)
         users_free(proxy->users);
     proxy->users = users;
+    rules_free(proxy->rules);
+    proxy->rules = rules;
     if (proxy->tls)
         tls_context_free(proxy->tls);
     proxy->tls = tls;

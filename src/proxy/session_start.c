@@ -148,16 +148,8 @@ static void start_console(struct client *client)
         client->is_administrator = config_names_contain(&config->admin_users, user);
     else
         client->is_administrator = upstream && upstream->user && strcmp(upstream->user, user) == 0;
-    if (!client->is_administrator && !config_names_contain(&config->admin_stats_users, user)) {
-        if (config->auth_method == AUTH_TRUST) {
-            client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION,
-                         "user is not allowed on the admin console", NULL, NULL);
-            return;
-        }
-        auth_ask_scram(client, NULL); /* the same as a wrong password */
-        client_set_state(client, CLIENT_AUTHENTICATING);
-        return;
-    }
+    client->is_stranger =
+        !client->is_administrator && !config_names_contain(&config->admin_stats_users, user);
     auth_ask_proof(client);
 }
 
@@ -200,6 +192,11 @@ static bool wants_replication(const struct client *client)
             return false;
     }
     return value != NULL;
+}
+
+bool session_is_physical_replication(const struct client *client)
+{
+    return wants_replication(client) && strcmp(client->startup->replication, "database") != 0;
 }
 
 /* A setting as it stands in `options`: a blank or a backslash in it has a backslash before it. */
