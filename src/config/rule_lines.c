@@ -15,12 +15,15 @@
 #include "base/file.h"
 #include "base/memory.h"
 
+#define ERRORS_ENOUGH 100 /* of files that cannot be read */
+
 struct reader {
     const struct rule_source *source;
     struct config_errors *errors;
     size_t bytes;
     size_t words;
-    bool is_full; /* said so once */
+    bool
+        is_over; /* an error after which nothing more is read: what would come is as wrong, many times over */
 };
 
 /* Where an error is. */
@@ -107,6 +110,8 @@ static enum next next_word(struct reader *reader, const struct place *place, con
     bool saw_quote = false;
     const char *in = *at;
     *goes_on = false;
+    if (reader->is_over)
+        return NEXT_WRONG;
     while (is_blank(*in) || *in == ',')
         in++;
     word->is_quoted = *in == '"';
@@ -142,10 +147,9 @@ static enum next next_word(struct reader *reader, const struct place *place, con
     if (length == 0 && !saw_quote)
         return NEXT_NONE;
     if (++reader->words > RULE_WORDS_MAX) {
-        if (!reader->is_full)
-            rule_error(reader->errors, place->file, place->line, "more than %d words in all files",
-                       RULE_WORDS_MAX);
-        reader->is_full = true;
+        rule_error(reader->errors, place->file, place->line, "more than %d words in all files",
+                   RULE_WORDS_MAX);
+        reader->is_over = true;
         return NEXT_WRONG;
     }
     word->text = memory_strndup(text, length);
@@ -307,7 +311,7 @@ static void read_text(struct reader *reader, struct rule_lines *lines, char *tex
                       struct place *place)
 {
     int number = 1;
-    for (char *at = text; *at && !reader->is_full;) {
+    for (char *at = text; *at && !reader->is_over;) {
         char *line = at;
         place->line = number;
         number += join_lines(&at);
@@ -321,11 +325,12 @@ static void read_file(struct reader *reader, struct rule_lines *lines, const cha
     struct place place = {.file = path, .depth = from ? from->depth + 1 : 0};
     const char *file = from ? from->file : path;
     int line = from ? from->line : 0;
-    if (reader->is_full)
+    if (reader->is_over)
         return;
     if (place.depth > RULE_DEPTH_MAX) {
         rule_error(reader->errors, file, line, "%s: files name each other more than %d deep", path,
                    RULE_DEPTH_MAX);
+        reader->is_over = true;
         return;
     }
     char *text = reader->source->read(reader->source->arg, path);
@@ -335,12 +340,13 @@ static void read_file(struct reader *reader, struct rule_lines *lines, const cha
             rule_error(reader->errors, file, line, "%s cannot be read: %s", path, reason);
         else
             rule_error(reader->errors, file, 0, "cannot be read: %s", reason);
+        reader->is_over = reader->errors->count > ERRORS_ENOUGH;
         return;
     }
     reader->bytes += strlen(text) + 1;
     if (reader->bytes > RULE_BYTES_MAX) {
         rule_error(reader->errors, file, line, "more than %u bytes in all files", RULE_BYTES_MAX);
-        reader->is_full = true;
+        reader->is_over = true;
     } else {
         read_text(reader, lines, text, &place);
     }
