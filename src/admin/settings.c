@@ -24,6 +24,8 @@ static const struct alias {
 } aliases[] = {
     {"admin_users", "", OPTION_ADMIN, "users"},
     {"auth_file", "", OPTION_AUTH, "users_file"},
+    {"auth_hba_file", "", OPTION_AUTH, "hba_file"},
+    {"auth_ident_file", "", OPTION_AUTH, "ident_file"},
     {"auth_type", "md5", OPTION_AUTH, "method"},
     {"client_idle_timeout", "0", OPTION_POOL, "client_idle_timeout"},
     {"client_login_timeout", "60", OPTION_POOL, "login_timeout"},
