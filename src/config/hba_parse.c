@@ -130,9 +130,7 @@ static bool take_bits(struct parsing *parsing, const char *text, size_t length)
     if (bits < 0 || *end || bits > (long)length * 8)
         return REFUSE(parsing, "/%s: the bits of this address are 0 to %zu", text, length * 8);
     for (size_t i = 0; i < length; i++, bits -= 8)
-        parsing->rule->network.mask[i] = bits >= 8  ? 0xff
-                                         : bits > 0 ? (uint8_t)(0xff << (8 - bits))
-                                                    : 0;
+        parsing->rule->network.mask[i] = (uint8_t)(0xff00 >> (bits > 8 ? 8 : bits > 0 ? bits : 0));
     return true;
 }
 
