@@ -156,7 +156,9 @@ static const struct {
     {OPTION_AUTH, "ident_file",
      "The maps that lines of hba_file name with map=, in the format of PostgreSQL's "
      "pg_ident.conf: which system user (peer) or name of a certificate (cert) may be which "
-     "user.\nExpressions behind a slash are POSIX's extended ones with \\ed and \\eD; \\e1 in the "
+     "user.\nUnder the shipped systemd unit peer knows root and the daemon's own user alone, "
+     "and refuses the others: PrivateUsers=no in the unit makes all of them known.\nExpressions "
+     "behind a slash are POSIX's extended ones with \\ed and \\eD; \\e1 in the "
      "database user is what the first pair of parentheses took."},
     {OPTION_AUTH, "max_logins",
      "Connections that may be there without having logged in, at each door: that of the pools "

@@ -21,7 +21,9 @@
 #include "proxy/login.h"
 #include "proxy/proxy.h"
 
-#define DN_BYTES     2048
+#define DN_BYTES 2048
+#define OVERFLOW_UID                                                                               \
+    65534 /* of everybody whom our user namespace does not know (user_namespaces(7)) */
 #define PASSWD_BYTES 65536 /* an entry of the system's users, at most */
 
 /* ---- which line ---- */
@@ -130,14 +132,16 @@ static bool certificate_fits(const struct client *client, const struct hba_rule 
     return has_name && map_allows(client, rule, name);
 }
 
-/* The name of the user whose process is at the socket's other end. */
+/* The name of the user whose process is at the socket's other end; in a user namespace (PrivateUsers= of systemd) most
+ * users are not known, and nobody in particular comes from them. */
 static bool peer_fits(const struct client *client, const struct hba_rule *rule)
 {
     struct ucred peer = {0};
     socklen_t peer_bytes = sizeof(peer);
     struct passwd entry;
     struct passwd *found = NULL;
-    if (getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0)
+    if (getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0 ||
+        peer.uid == OVERFLOW_UID)
         return false;
     char *bytes = memory_alloc(PASSWD_BYTES);
     bool fits = getpwuid_r(peer.uid, &entry, bytes, PASSWD_BYTES, &found) == 0 && found &&

@@ -187,15 +187,13 @@ struct client {
     bool is_skipping : 1;     /* after an error of ours: up to the next Sync */
     bool must_skip_query : 1; /* the held message is the one that an error of ours answers */
     bool is_unix : 1;
-    bool may_read_later : 1;         /* in proxy->later */
-    bool is_busy : 1;                /* console: no more messages before its command is complete */
-    bool is_administrator : 1;       /* console: may do everything, else only SHOW */
-    bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
-    bool has_others_certificate : 1; /* whose name is not the user's: no password will help */
-    bool is_counted : 1;             /* in its pool's number of clients */
-    bool has_begun : 1;              /* its first byte has been seen */
-    bool is_direct_tls : 1; /* which was a ClientHello's; its handshake has not been looked at */
-    bool has_asked_tls : 1; /* SSLRequest was answered */
+    bool may_read_later : 1;   /* in proxy->later */
+    bool is_busy : 1;          /* console: no more messages before its command is complete */
+    bool is_administrator : 1; /* console: may do everything, else only SHOW */
+    bool is_counted : 1;       /* in its pool's number of clients */
+    bool has_begun : 1;        /* its first byte has been seen */
+    bool is_direct_tls : 1;    /* which was a ClientHello's; its handshake has not been looked at */
+    bool has_asked_tls : 1;    /* SSLRequest was answered */
     bool has_asked_gss : 1;
     bool has_own_unnamed : 1; /* the backend's unnamed statement is its own, or there is none */
     bool
@@ -234,7 +232,9 @@ struct client {
     uint8_t key_bytes;
     struct scram_exchange *scram; /* while authenticating */
     uint8_t md5_salt[4];
-    uint8_t auth_step;
+    uint8_t auth_step : 4;
+    bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
+    bool has_others_certificate : 1; /* whose name is not the user's: no password will help */
     union client_address address;
     struct login_door *door; /* at which it stands; NULL: it has logged in */
     int64_t connected_wall_us;
