@@ -18,7 +18,7 @@
 static char *read_rules(void *arg, const char *path)
 {
     (void)arg;
-    return file_read(path, RULE_BYTES_MAX);
+    return file_read_regular(path, RULE_BYTES_MAX);
 }
 
 static char **list_directory(void *arg, const char *path)

@@ -55,3 +55,26 @@ def test_replication_of_no_known_kind_is_refused_at_once(start_proxy, tmp_path):
         client.send(wire.startup(user=ROLE, database="app", replication="o"))
         error = client.final_error()
         assert (error.sqlstate, error.message) == ("22023", 'invalid value for parameter "replication": "o"')
+
+
+def test_a_pipe_in_place_of_a_file_stops_nobody(with_rules):  # noqa: F811
+    proxy = with_rules({"pg_hba.conf": "host all all all md5\n"})
+    for name, text in (("pg_hba.conf", None), ("pg_ident.conf", None), ("list", "host all @list all trust\n")):
+        path = f"{proxy.directory}/{name}"
+        write_files(proxy, {"pg_hba.conf": text or "host all all all trust\n", "pg_ident.conf": "", name: ""})
+        os.unlink(path)
+        os.mkfifo(path)
+        mark = os.path.getsize(proxy.log_path)
+        proxy.hang_up()
+        wait_until(lambda: "the old configuration stays in force" in proxy.log(mark), "the refusal")
+        assert "it is no regular file" in proxy.log(mark)
+        assert come(proxy) == "in" and come(proxy, password="wrong")[0] == "28P01"
+        os.unlink(path)
+
+
+def test_show_config_says_hba_where_rules_are_asked(start_proxy, tmp_path):
+    proxy = start(start_proxy, tmp_path, "host all all all scram-sha-256\n")
+    rows = {row["key"]: row["value"] for row in proxy.show("CONFIG")}
+    assert rows["auth_type"] == "hba" and rows["auth_hba_file"] == str(proxy.rules)
+    proxy.reload(auth={"hba_file": None})
+    assert {row["key"]: row["value"] for row in proxy.show("CONFIG")}["auth_type"] == "scram-sha-256"
