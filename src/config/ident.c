@@ -61,6 +61,11 @@ static bool take_name(struct name *name, const struct rule_word *word, const str
     return name->pattern != NULL;
 }
 
+static bool wants_part(const struct entry *entry)
+{
+    return entry->system.pattern && !entry->user.pattern && strstr(entry->user.text, "\\1");
+}
+
 static bool take_line(struct entry *entry, const struct rule_line *line,
                       struct config_errors *errors)
 {
@@ -87,7 +92,14 @@ static bool take_line(struct entry *entry, const struct rule_line *line,
     entry->map = memory_strdup(line->fields[0].words[0].text);
     entry->user.is_all = rule_word_is(user, "all");
     bool ok = take_name(&entry->system, &line->fields[1].words[0], line, errors);
-    return take_name(&entry->user, user, line, errors) && ok;
+    ok = take_name(&entry->user, user, line, errors) && ok;
+    if (ok && wants_part(entry) && !name_pattern_has_parts(entry->system.pattern)) {
+        rule_error(errors, line->file, line->number,
+                   "%s wants a part in parentheses, and %s has none", entry->user.text,
+                   entry->system.text);
+        ok = false;
+    }
+    return ok;
 }
 
 struct ident *ident_read(const char *path, const struct rule_source *source,
@@ -117,8 +129,7 @@ static bool expanded_is(const char *text, const char *system_user, const struct 
     size_t before = (size_t)(mark - text);
     size_t length = strlen(user);
     size_t after = strlen(mark + 2);
-    return part->is_there && length == before + part->length + after &&
-           memcmp(user, text, before) == 0 &&
+    return length == before + part->length + after && memcmp(user, text, before) == 0 &&
            memcmp(user + before, system_user + part->start, part->length) == 0 &&
            memcmp(user + before + part->length, mark + 2, after) == 0;
 }
@@ -132,27 +143,34 @@ static bool is_user(const struct name *name, const char *user)
     return strcmp(name->text, user) == 0;
 }
 
-static bool entry_allows(const struct entry *entry, const char *system_user, const char *user)
+enum answer { ANSWER_NO, ANSWER_YES, ANSWER_END };
+
+/* ANSWER_END: a part that is wanted took nothing of the name, after which PostgreSQL asks no other line either. */
+static enum answer ask_entry(const struct entry *entry, const char *system_user, const char *user)
 {
-    struct name_part part;
+    struct name_part part = {0};
     if (!entry->system.pattern)
-        return strcmp(entry->system.text, system_user) == 0 && is_user(&entry->user, user);
+        return strcmp(entry->system.text, system_user) == 0 && is_user(&entry->user, user)
+                   ? ANSWER_YES
+                   : ANSWER_NO;
     if (!name_pattern_matches(entry->system.pattern, system_user, &part))
-        return false;
-    if (!entry->user.pattern && strstr(entry->user.text, "\\1"))
-        return expanded_is(entry->user.text, system_user, &part, user);
-    return is_user(&entry->user, user);
+        return ANSWER_NO;
+    if (!wants_part(entry))
+        return is_user(&entry->user, user) ? ANSWER_YES : ANSWER_NO;
+    if (!part.is_there)
+        return ANSWER_END;
+    return expanded_is(entry->user.text, system_user, &part, user) ? ANSWER_YES : ANSWER_NO;
 }
 
 bool ident_allows(const struct ident *ident, const char *map, const char *system_user,
                   const char *user)
 {
+    enum answer answer = ANSWER_NO;
     if (!map)
         return strcmp(system_user, user) == 0;
-    for (size_t i = 0; ident && i < ident->count; i++) {
-        if (strcmp(ident->entries[i].map, map) == 0 &&
-            entry_allows(&ident->entries[i], system_user, user))
-            return true;
+    for (size_t i = 0; ident && i < ident->count && answer == ANSWER_NO; i++) {
+        if (strcmp(ident->entries[i].map, map) == 0)
+            answer = ask_entry(&ident->entries[i], system_user, user);
     }
-    return false;
+    return answer == ANSWER_YES;
 }

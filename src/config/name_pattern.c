@@ -57,6 +57,8 @@ static bool take_escape(struct translation *to)
         return fail(to, "back references are not supported");
     else if (isalnum((unsigned char)c) || (unsigned char)c >= 0x80)
         return fail(to, "of the escapes with a letter only \\d and \\D are supported");
+    else if (strchr("<>`'", c))
+        put(to, to->in, 1); /* behind a backslash glibc takes them for edges of words and texts */
     else
         put(to, to->in - 1, 2);
     to->in++;
@@ -169,6 +171,11 @@ struct name_pattern *name_pattern_new(const char *text, char *why, size_t why_by
     regerror(error, &pattern->compiled, why, why_bytes);
     free(pattern);
     return NULL;
+}
+
+bool name_pattern_has_parts(const struct name_pattern *pattern)
+{
+    return pattern->compiled.re_nsub > 0;
 }
 
 void name_pattern_free(struct name_pattern *pattern)

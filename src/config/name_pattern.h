@@ -22,6 +22,8 @@ struct name_part {
 /* Compiles a POSIX extended expression (without the slash), in bytes; \d and \D are known too.  What PostgreSQL's expressions
  * have beyond that is refused, and so is what would take long or much memory: NULL, and why. */
 struct name_pattern *name_pattern_new(const char *text, char *why, size_t why_bytes);
+/* Whether there are parentheses in it. */
+bool name_pattern_has_parts(const struct name_pattern *pattern);
 void name_pattern_free(struct name_pattern *pattern);
 /* Whether it is found anywhere in the name; `first` may be NULL. */
 bool name_pattern_matches(const struct name_pattern *pattern, const char *name,
