@@ -108,6 +108,8 @@ static char *value_text(const struct option *option, const void *base)
 static char *alias_value(const struct config *config, const struct alias *alias)
 {
     const struct option *option = alias->ours ? option_find(alias->section, alias->ours) : NULL;
+    if (config->hba_file && strcmp(alias->key, "auth_type") == 0)
+        return memory_strdup("hba"); /* method is not asked then */
     const void *base = config;
     if (option && alias->section == OPTION_POOL)
         base = config->pool_count > 0 ? &config->pools[0] : NULL;
