@@ -161,6 +161,7 @@ static const char *secret_of(const struct client *client)
 /* The keys that a login is checked by are as good as a password for whoever pretends to be us. */
 void auth_forget_secrets(struct client *client)
 {
+    aside_forget(client);
     if (client->scram)
         OPENSSL_cleanse(client->scram, sizeof(*client->scram));
     free(client->scram);
@@ -291,16 +292,53 @@ static void take_sasl_final(struct client *client, const uint8_t *body, size_t l
     }
 }
 
+struct password_check {
+    char *user;
+    char *secret; /* NULL: there is no such user */
+    char *password;
+    bool is_right;
+};
+
 /* A password in clear.  Whatever is kept of it, and whether there is such a user, one derivation is made: the time that it
  * takes tells neither. */
-static bool clear_password_matches(const char *secret, const char *user, const char *password)
+static void check_password(void *arg)
 {
     static const uint8_t salt[16];
+    struct password_check *check = arg;
     struct scram_verifier verifier;
-    if (!secret || !scram_verifier_parse(&verifier, secret))
-        scram_verifier_derive(&verifier, password, salt, sizeof(salt), SCRAM_ITERATIONS);
+    if (!check->secret || !scram_verifier_parse(&verifier, check->secret))
+        scram_verifier_derive(&verifier, check->password, salt, sizeof(salt), SCRAM_ITERATIONS);
     OPENSSL_cleanse(&verifier, sizeof(verifier));
-    return secret && password_matches_secret(secret, user, password);
+    check->is_right =
+        check->secret && password_matches_secret(check->secret, check->user, check->password);
+}
+
+static void password_checked(struct client *client, void *arg)
+{
+    const struct password_check *check = arg;
+    if (check->is_right)
+        password_given(client);
+    else
+        refuse_password(client);
+}
+
+static void password_check_free(void *arg)
+{
+    struct password_check *check = arg;
+    free(check->user);
+    memory_free_secret(check->secret);
+    memory_free_secret(check->password);
+    free(check);
+}
+
+static void ask_aside(struct client *client, const char *secret, const char *password)
+{
+    static const struct aside aside = {check_password, password_checked, password_check_free};
+    struct password_check *check = memory_alloc(sizeof(*check));
+    check->user = memory_strdup(client->user);
+    check->secret = secret ? memory_strdup(secret) : NULL;
+    check->password = memory_strdup(password);
+    aside_run(client, &aside, check);
 }
 
 /* In clear, or md5. */
@@ -311,17 +349,17 @@ static void take_text(struct client *client, uint8_t *body, size_t length)
     bool is_clear = client->auth_step == STEP_CLEAR;
     bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
     bool is_empty = is_clear && is_text && length == 1;
-    bool is_right =
-        is_text && !is_empty &&
-        (is_clear ? clear_password_matches(secret, client->user, text)
-                  : secret && md5_password_matches(secret, client->user, client->md5_salt, text));
+    bool is_right = !is_clear && is_text && secret &&
+                    md5_password_matches(secret, client->user, client->md5_salt, text);
+    if (is_clear && is_text && !is_empty)
+        ask_aside(client, secret, text);
     OPENSSL_cleanse(body, length); /* or the buffer would keep a password */
     if (is_empty)
         client_fatal(client, SQLSTATE_INVALID_PASSWORD, "empty password returned by client", NULL,
                      NULL);
     else if (is_right)
         password_given(client);
-    else
+    else if (!client->is_aside)
         refuse_password(client);
 }
 

@@ -120,7 +120,8 @@ static void refuse_proof(struct client *client, const struct hba_rule *rule, con
 static bool map_allows(const struct client *client, const struct hba_rule *rule,
                        const char *system_user)
 {
-    return ident_allows(client->proxy->rules->ident, rule->map, system_user, client->user);
+    const struct rules *rules = client->proxy->rules;
+    return ident_allows(rules ? rules->ident : NULL, rule->map, system_user, client->user);
 }
 
 static bool certificate_fits(const struct client *client, const struct hba_rule *rule)
@@ -132,22 +133,67 @@ static bool certificate_fits(const struct client *client, const struct hba_rule 
     return has_name && map_allows(client, rule, name);
 }
 
-/* The name of the user whose process is at the socket's other end; in a user namespace (PrivateUsers= of systemd) most
- * users are not known, and nobody in particular comes from them. */
-static bool peer_fits(const struct client *client, const struct hba_rule *rule)
+/* ---- the user of a unix socket's other end ---- */
+
+/* What of a line is needed when the user's name is known: a reload may have replaced the lines by then. */
+struct peer_check {
+    struct hba_rule rule; /* its file, line and map are this job's own */
+    uid_t uid;
+    char *name; /* NULL: the system knows none */
+};
+
+/* A directory server may have to be asked. */
+static void name_peer(void *arg)
 {
-    struct ucred peer = {0};
-    socklen_t peer_bytes = sizeof(peer);
+    struct peer_check *check = arg;
     struct passwd entry;
     struct passwd *found = NULL;
-    if (getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0 ||
-        peer.uid == OVERFLOW_UID)
-        return false;
     char *bytes = memory_alloc(PASSWD_BYTES);
-    bool fits = getpwuid_r(peer.uid, &entry, bytes, PASSWD_BYTES, &found) == 0 && found &&
-                map_allows(client, rule, entry.pw_name);
+    if (getpwuid_r(check->uid, &entry, bytes, PASSWD_BYTES, &found) == 0 && found)
+        check->name = memory_strdup(entry.pw_name);
     free(bytes);
-    return fits;
+}
+
+static void refuse_peer(struct client *client, const struct hba_rule *rule)
+{
+    refuse_proof(client, rule, "Peer", "the system's user may not be this user");
+}
+
+static void peer_named(struct client *client, void *arg)
+{
+    const struct peer_check *check = arg;
+    if (check->name && map_allows(client, &check->rule, check->name))
+        auth_succeeded(client);
+    else
+        refuse_peer(client, &check->rule);
+}
+
+static void peer_check_free(void *arg)
+{
+    struct peer_check *check = arg;
+    free(check->rule.file);
+    free(check->rule.map);
+    free(check->name);
+    free(check);
+}
+
+/* In a user namespace (PrivateUsers= of systemd) most users are not known, and nobody in particular comes from them. */
+static void ask_peer(struct client *client, const struct hba_rule *rule)
+{
+    static const struct aside aside = {name_peer, peer_named, peer_check_free};
+    struct ucred peer = {0};
+    socklen_t peer_bytes = sizeof(peer);
+    if (getsockopt(client->stream.fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_bytes) < 0 ||
+        peer.uid == OVERFLOW_UID) {
+        refuse_peer(client, rule);
+        return;
+    }
+    struct peer_check *check = memory_alloc(sizeof(*check));
+    check->rule.file = memory_strdup(rule->file);
+    check->rule.line = rule->line;
+    check->rule.map = rule->map ? memory_strdup(rule->map) : NULL;
+    check->uid = peer.uid;
+    aside_run(client, &aside, check);
 }
 
 /* ---- proof ---- */
@@ -186,11 +232,8 @@ void auth_by_rules(struct client *client)
         ask_password(client, rule);
         return;
     case HBA_PEER:
-        if (!peer_fits(client, rule)) {
-            refuse_proof(client, rule, "Peer", "the system's user may not be this user");
-            return;
-        }
-        break;
+        ask_peer(client, rule);
+        return;
     case HBA_CERT:
     case HBA_TRUST:
         if (rule->clientcert == HBA_CLIENTCERT_VERIFY_FULL && !certificate_fits(client, rule)) {

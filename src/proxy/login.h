@@ -27,6 +27,21 @@ struct lane *auth_lane(struct client *client);
 /* Wipes what the login has left: keys, a password. */
 void auth_forget_secrets(struct client *client);
 
+/* ---- aside.c ---- */
+
+struct aside {
+    void (*work)(void *arg);                        /* in a thread: touches `arg` alone */
+    void (*done)(struct client *client, void *arg); /* in the loop, unless the client has left */
+    void (*release)(void *arg);                     /* in the loop, in any case */
+};
+
+/* Does this aside for a client in CLIENT_AUTHENTICATING that has no scram; `what` is static, `arg` is the job's from now on. */
+void aside_run(struct client *client, const struct aside *what, void *arg);
+/* The client does not wait for it any more. */
+void aside_forget(struct client *client);
+/* At the end, when no client is left. */
+void asides_free(struct proxy *proxy);
+
 /* ---- auth_rules.c ---- */
 
 /* The line of hba_file that fits the client says what it must prove. */

@@ -532,6 +532,7 @@ void proxy_free(struct proxy *proxy)
     }
     verifiers_stop(proxy);
     workers_free(proxy->workers);
+    asides_free(proxy);
     for (struct server *server; (server = TAILQ_FIRST(&proxy->servers));)
         server_forget(server);
     empty_graves(proxy);

@@ -3,7 +3,11 @@
 A user would lose the rules that kept strangers out, or all clients would wait for one.
 """
 
+import base64
+import hashlib
+import hmac
 import os
+import select
 
 import pytest
 
@@ -78,3 +82,55 @@ def test_show_config_says_hba_where_rules_are_asked(start_proxy, tmp_path):
     assert rows["auth_type"] == "hba" and rows["auth_hba_file"] == str(proxy.rules)
     proxy.reload(auth={"hba_file": None})
     assert {row["key"]: row["value"] for row in proxy.show("CONFIG")}["auth_type"] == "scram-sha-256"
+
+
+def slow_verifier(password, iterations):
+    """One that takes seconds to be compared with a password."""
+    salt = b"0123456789abcdef"
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    salt, stored, server = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return f"SCRAM-SHA-256${iterations}:{salt}${stored}:{server}"
+
+
+@pytest.fixture
+def with_slow(start_proxy, tmp_path):
+    """A daemon whose user slow is checked for seconds."""
+    users = tmp_path / "users.txt"
+    users.write_text(f'"slow" "{slow_verifier("x", 3000000)}"\n"{ROLE}" "{PASSWORD}"\n')
+    return start(start_proxy, tmp_path, f"host all slow all password\nhost all {ROLE} all scram-sha-256\n",
+                 auth={"users_file": users}, databases={"app": {"dbname": "app", "user": ROLE, "password": PASSWORD}})
+
+
+def ask_slowly(client, password, behind=b""):
+    client.send(wire.startup(user="slow", database="app"))
+    assert client.receive().body == b"\0\0\0\3"
+    client.send(wire.message("p", password + b"\0") + behind)
+
+
+def test_nobody_waits_for_a_password_that_is_looked_at(with_slow):
+    with Wire(with_slow.port()) as slow, Wire(with_slow.port()) as right:
+        ask_slowly(slow, b"wrong")
+        ask_slowly(right, b"x", wire.message("Q", b"SELECT 'early'\0"))
+        with with_slow.wire() as other:
+            assert other.query("SELECT 1").rows
+        assert not select.select([slow.socket, right.socket], [], [], 0)[0], "both are still being looked at"
+        assert slow.final_error().sqlstate == "28P01"
+        right.socket.settimeout(60)
+        kinds = ""
+        while kinds.count("Z") < 2:
+            kinds += right.receive().kind
+        assert kinds.startswith("R") and kinds.endswith("TDCZ"), "what was sent early was kept for after the login"
+
+
+def test_who_leaves_while_his_password_is_looked_at_leaves_nothing(with_slow):
+    for _ in range(2):
+        with Wire(with_slow.port()) as slow:
+            ask_slowly(slow, b"wrong", b"p" + b"x" * 100)
+    with with_slow.wire() as other:
+        assert other.query("SELECT 1").rows
+    with Wire(with_slow.port()) as slow:
+        ask_slowly(slow, b"x")
+        with_slow.stop()
+    assert with_slow.wait_exit() == 0
