@@ -134,3 +134,20 @@ def test_who_leaves_while_his_password_is_looked_at_leaves_nothing(with_slow):
         ask_slowly(slow, b"x")
         with_slow.stop()
     assert with_slow.wait_exit() == 0
+
+
+@pytest.mark.parametrize("method", ["hba", "trust"])
+def test_trust_is_not_let_in_by_a_listen_that_wants_a_restart(start_proxy, tmp_path, method):
+    proxy = start(start_proxy, tmp_path, "host all all all scram-sha-256\n", wait=None)
+    local = f"127.0.0.1:{proxy.port()}"
+    proxy.change(automation={"listen": f"0.0.0.0:{proxy.port()}"})
+    proxy.write_config()
+    proxy.start()
+    assert refusal(proxy, ROLE) == "28P01"
+    if method == "hba":
+        proxy.rules.write_text("host all all all trust\n")
+    mark = os.path.getsize(proxy.log_path)
+    proxy.reload(automation={"listen": local}, auth={"hba_file": proxy.rules} if method == "hba" else
+                 {"hba_file": None, "method": "trust"})
+    wait_until(lambda: "the old configuration stays in force" in proxy.log(mark), "the refusal")
+    assert refusal(proxy, ROLE) == "28P01"
