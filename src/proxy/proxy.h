@@ -344,7 +344,7 @@ struct proxy {
     struct tls_context *tls;
     struct workers *workers;
     struct workers *aside_workers; /* of logins; NULL: none was needed yet */
-    LIST_HEAD(, aside_job) asides;
+    LIST_HEAD(aside_list, aside_job) asides;
     struct budget budget;
     struct proxy_pool *pools[BUDGET_POOLS_MAX];
     size_t pool_count;
