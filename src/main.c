@@ -22,6 +22,7 @@
 #include "cli/status.h"
 #include "config/config.h"
 #include "config/options.h"
+#include "config/rules.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 
@@ -143,13 +144,27 @@ static int run_command(const char *file, char **arguments)
     return status;
 }
 
+/* What the configuration names besides, and cannot be read only when a client comes. */
+static bool check_rules(const struct config *config)
+{
+    struct config_errors errors = {0};
+    rules_free(rules_load(config, &errors));
+    for (size_t i = 0; i < errors.count; i++)
+        fprintf(stderr, "%s\n", errors.items[i]);
+    bool is_fine = errors.count == 0;
+    config_errors_free(&errors);
+    return is_fine;
+}
+
 static int check_command(const char *file, bool configuration_only)
 {
     struct config *config = load(file);
     if (!config)
         return EXIT_BAD_CONFIGURATION;
     int status = 0;
-    if (configuration_only)
+    if (!check_rules(config))
+        status = EXIT_BAD_CONFIGURATION;
+    else if (configuration_only)
         puts("configuration ok");
     else
         status = check_upstream(config);

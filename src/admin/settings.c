@@ -24,6 +24,8 @@ static const struct alias {
 } aliases[] = {
     {"admin_users", "", OPTION_ADMIN, "users"},
     {"auth_file", "", OPTION_AUTH, "users_file"},
+    {"auth_hba_file", "", OPTION_AUTH, "hba_file"},
+    {"auth_ident_file", "", OPTION_AUTH, "ident_file"},
     {"auth_type", "md5", OPTION_AUTH, "method"},
     {"client_idle_timeout", "0", OPTION_POOL, "client_idle_timeout"},
     {"client_login_timeout", "60", OPTION_POOL, "login_timeout"},
@@ -106,6 +108,8 @@ static char *value_text(const struct option *option, const void *base)
 static char *alias_value(const struct config *config, const struct alias *alias)
 {
     const struct option *option = alias->ours ? option_find(alias->section, alias->ours) : NULL;
+    if (config->hba_file && strcmp(alias->key, "auth_type") == 0)
+        return memory_strdup("hba"); /* method is not asked then */
     const void *base = config;
     if (option && alias->section == OPTION_POOL)
         base = config->pool_count > 0 ? &config->pools[0] : NULL;

@@ -26,10 +26,10 @@ static char *larger(char *old, size_t length, size_t size)
     return text;
 }
 
-char *file_read(const char *path, size_t most)
+/* Takes `fd`, which is -1 when errno says why. */
+static char *read_all(int fd, size_t most)
 {
     struct stat about;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return NULL;
     size_t size = PIECE_BYTES;
@@ -65,7 +65,26 @@ char *file_read(const char *path, size_t most)
     return NULL;
 }
 
+char *file_read(const char *path, size_t most)
+{
+    return read_all(open(path, O_RDONLY | O_CLOEXEC), most);
+}
+
+char *file_read_regular(const char *path, size_t most)
+{
+    struct stat about;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd >= 0 && fstat(fd, &about) == 0 && !S_ISREG(about.st_mode)) {
+        close(fd);
+        errno = S_ISDIR(about.st_mode) ? EISDIR : FILE_NOT_REGULAR;
+        return NULL;
+    }
+    return read_all(fd, most);
+}
+
 const char *file_reason(int error)
 {
+    if (error == FILE_NOT_REGULAR)
+        return "it is no regular file";
     return error == EILSEQ ? "it holds a zero byte" : strerror(error);
 }

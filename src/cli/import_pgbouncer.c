@@ -112,7 +112,7 @@ static const char *method_of(struct import *import)
          "hash-password makes their secrets"},
     };
     const char *type = import_given_or(import, "auth_type", "md5");
-    bool has_hba = option_find(OPTION_AUTH, "hba_file") && import_given(import, "auth_hba_file");
+    bool has_hba = import_given(import, "auth_hba_file") != NULL;
     for (size_t i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
         if (strcmp(methods[i].theirs, type) != 0)
             continue;

@@ -16,7 +16,13 @@
 
 enum pool_mode { POOL_MODE_SESSION, POOL_MODE_TRANSACTION, POOL_MODE_STATEMENT };
 enum hidden_state { HIDDEN_STATE_IGNORE, HIDDEN_STATE_ASK };
-enum auth_method { AUTH_TRUST, AUTH_MD5, AUTH_CERT, AUTH_SCRAM_SHA_256 };
+enum auth_method {
+    AUTH_TRUST,
+    AUTH_MD5,
+    AUTH_CERT,
+    AUTH_SCRAM_SHA_256,
+    AUTH_PASSWORD /* in clear; only a line of hba_file can say so */
+};
 enum tls_client_mode {
     TLS_CLIENT_DISABLE,
     TLS_CLIENT_ALLOW,
@@ -144,6 +150,8 @@ struct config {
     /* [auth] */
     int auth_method;  /* enum auth_method */
     char *users_file; /* NULL: the upstream's own user and password */
+    char *hba_file;   /* pg_hba.conf; its lines say how, in place of auth_method; NULL: none */
+    char *ident_file; /* pg_ident.conf: the maps that its lines name; NULL: none */
     int max_logins;   /* at one door, that have not logged in; 0: any number */
     int max_failures; /* of an address, in a window; 0: any number */
     int64_t failure_window_us;

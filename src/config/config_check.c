@@ -75,8 +75,23 @@ static bool is_local_door(const struct config_address_list *list)
     return true;
 }
 
+bool config_open_door(const struct config *config, char *what, size_t what_bytes)
+{
+    for (size_t i = 0; i < config->pool_count; i++) {
+        const struct config_pool *pool = &config->pools[i];
+        if (!pool->i_know_this_is_open && !is_local_door(&pool->listen)) {
+            snprintf(what, what_bytes, "pool %s", pool->name);
+            return true;
+        }
+    }
+    snprintf(what, what_bytes, "[admin]");
+    return !config->admin_i_know_this_is_open && !is_local_door(&config->admin_listen);
+}
+
 static void check_proof(const struct config *config, struct reading *reading)
 {
+    if (config->hba_file)
+        return; /* its lines are checked when it is read: rules.c */
     if (config->auth_method == AUTH_TRUST) {
         for (size_t i = 0; i < config->pool_count; i++) {
             const struct config_pool *pool = &config->pools[i];

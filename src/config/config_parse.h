@@ -36,6 +36,8 @@ struct config *config_from_reading(struct reading *reading, size_t before);
 bool value_parse(const struct option *option, void *base, const char *text, char *why,
                  size_t why_bytes);
 void value_free(const struct option *option, void *base);
+/* Whether something listens beyond loopback that does not say that it may stand open; `what` it is. */
+bool config_open_door(const struct config *config, char *what, size_t what_bytes);
 /* The checks of contract 4 over the whole. */
 void config_check(const struct config *config, struct reading *reading);
 

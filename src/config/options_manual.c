@@ -135,11 +135,31 @@ static const struct {
     {OPTION_ADMIN, "stats_users", "Who may only SHOW."},
     {OPTION_ADMIN, "i_know_this_is_open",
      "Allows trust on an address that is not loopback: anyone who reaches the port is in."},
-    {OPTION_AUTH, "method", "How clients prove who they are."},
+    {OPTION_AUTH, "method", "How clients prove who they are, when there is no hba_file."},
     {OPTION_AUTH, "users_file",
      "Who may log in, in the format of PgBouncer's userlist.txt: \"name\" \"secret\" a line.\nA "
      "secret is a password, an md5 hash or a SCRAM verifier, which\n.Ic pgreserve "
      "hash-password\nmakes.\nEmpty is the upstream's own user and password."},
+    {OPTION_AUTH, "hba_file",
+     "A file of rules in the format of PostgreSQL's pg_hba.conf, which say how clients prove who "
+     "they are, in place of method.\nThe first line that fits a client's connection, address, "
+     "database and user decides; who fits none is refused.\nThe methods are trust, reject, "
+     "scram-sha-256, md5, password, cert and peer; the options are map, clientcert and "
+     "clientname.\nNames that begin with a slash are regular expressions, @FILE and include are "
+     "known; a line with the name of a host, a role's members (samerole, +role) or another method "
+     "is an error.\ntrust for addresses beyond loopback wants i_know_this_is_open where pgreserve "
+     "listens there.\nWhoever a line lets in must be among the users and networks of the pool "
+     "too.\nThe console's database is pgreserve or pgbouncer; the daemon's own user gets into it "
+     "by "
+     "a unix socket whatever the lines say.\nHUP reads the file again; when anything in it is "
+     "wrong, the old lines stay in force."},
+    {OPTION_AUTH, "ident_file",
+     "The maps that lines of hba_file name with map=, in the format of PostgreSQL's "
+     "pg_ident.conf: which system user (peer) or name of a certificate (cert) may be which "
+     "user.\nUnder the shipped systemd unit peer knows root and the daemon's own user alone, "
+     "and refuses the others: PrivateUsers=no in the unit makes all of them known.\nExpressions "
+     "behind a slash are POSIX's extended ones with \\ed and \\eD; \\e1 in the "
+     "database user is what the first pair of parentheses took."},
     {OPTION_AUTH, "max_logins",
      "Connections that may be there without having logged in, at each door: that of the pools "
      "without "

@@ -257,3 +257,20 @@ bool tls_peer_common_name(SSL *ssl, char *out, size_t out_bytes)
     X509_free(certificate);
     return length > 0 && strlen(out) == (size_t)length && (size_t)length < out_bytes - 1;
 }
+
+bool tls_peer_distinguished_name(SSL *ssl, char *out, size_t out_bytes)
+{
+    X509 *certificate = SSL_get1_peer_certificate(ssl);
+    BIO *text = BIO_new(BIO_s_mem());
+    int length = -1;
+    if (certificate && text && SSL_get_verify_result(ssl) == X509_V_OK &&
+        X509_NAME_print_ex(text, X509_get_subject_name(certificate), 0, XN_FLAG_RFC2253) >= 0 &&
+        BIO_pending(text) < (int)out_bytes)
+        length = BIO_read(text, out, (int)out_bytes - 1);
+    BIO_free(text);
+    X509_free(certificate);
+    if (length <= 0)
+        return false;
+    out[length] = '\0';
+    return strlen(out) == (size_t)length;
+}

@@ -31,6 +31,8 @@ bool tls_speaks_postgresql(const SSL *ssl);
 bool tls_peer_is_verified(SSL *ssl);
 /* The common name of the verified client certificate; false when there is none or it holds a zero byte. */
 bool tls_peer_common_name(SSL *ssl, char *out, size_t out_bytes);
+/* Its whole name, as RFC 2253 writes it; false when there is none, or it is longer than `out`. */
+bool tls_peer_distinguished_name(SSL *ssl, char *out, size_t out_bytes);
 /* OpenSSL's queue of errors as one short line; empties the queue. */
 void tls_error_text(char *out, size_t out_bytes);
 

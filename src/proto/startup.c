@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/memory.h"
 #include "proto/build.h"
@@ -120,6 +121,13 @@ static bool add_parameter(struct startup *startup, const char *name, const char 
     return true;
 }
 
+/* As PostgreSQL does before it looks at its rules: what is behind is not seen by the server, so no rule may see it. */
+static void cut_name(char *name)
+{
+    if (strlen(name) > STARTUP_NAME_MAX)
+        name[STARTUP_NAME_MAX] = '\0';
+}
+
 bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, char *error,
                    size_t error_bytes)
 {
@@ -155,7 +163,40 @@ bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, 
     }
     if (!startup->database || !*startup->database)
         replace(&startup->database, startup->user);
+    cut_name(startup->user);
+    cut_name(startup->database);
     return true;
+}
+
+/* PostgreSQL's parse_bool(): the beginning of a word is enough while it is no other's. */
+static bool is_word_of_truth(const char *value, bool *is_true)
+{
+    static const struct {
+        const char *word;
+        size_t least;
+        bool is_true;
+    } words[] = {{"true", 1, true}, {"false", 1, false}, {"yes", 1, true}, {"no", 1, false},
+                 {"on", 2, true},   {"off", 2, false},   {"1", 1, true},   {"0", 1, false}};
+    size_t length = strlen(value);
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        *is_true = words[i].is_true;
+        if (length >= words[i].least && length <= strlen(words[i].word) &&
+            strncasecmp(value, words[i].word, length) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum startup_replication startup_replication(const char *value)
+{
+    bool is_true;
+    if (!value)
+        return STARTUP_REPLICATION_NONE;
+    if (strcmp(value, "database") == 0)
+        return STARTUP_REPLICATION_DATABASE;
+    if (!is_word_of_truth(value, &is_true))
+        return STARTUP_REPLICATION_INVALID;
+    return is_true ? STARTUP_REPLICATION_PHYSICAL : STARTUP_REPLICATION_NONE;
 }
 
 void startup_free(struct startup *startup)

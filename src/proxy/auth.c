@@ -2,7 +2,7 @@
  * auth.c - from a client's first byte to the proof of who it is.
  *
  * SSLRequest, GSSENCRequest and CancelRequest, then the StartupMessage: which database, which user, what the client must
- * prove (trust, md5, SCRAM-SHA-256, certificate).  The answer to a wrong user and a wrong password is the same.  Then
+ * prove (trust, md5, SCRAM-SHA-256, certificate; auth_rules.c when hba_file says what).  The answer to a wrong user and a wrong password is the same.  Then
  * open.c opens the session.
  */
 #include <errno.h>
@@ -25,6 +25,7 @@
 #include "proxy/settle.h"
 
 #define AUTH_OK            0
+#define AUTH_CLEAR_REQUEST 3
 #define AUTH_MD5_REQUEST   5
 #define AUTH_SASL          10
 #define AUTH_SASL_CONTINUE 11
@@ -32,7 +33,7 @@
 #define PASSWORD_MAX       65535u
 #define TLS_CLIENT_HELLO   0x16
 
-enum auth_step { STEP_NONE, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
+enum auth_step { STEP_NONE, STEP_CLEAR, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
 
 static void send_authentication(struct client *client, uint32_t code, const void *data,
                                 size_t length)
@@ -93,6 +94,11 @@ void auth_succeeded(struct client *client)
     auth_forget_secrets(client);
     if (client->pool && !session_may_use_pool(client))
         return;
+    if (client->is_stranger) {
+        client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION,
+                     "user is not allowed on the admin console", NULL, NULL);
+        return;
+    }
     door_leave(client);
     send_authentication(client, AUTH_OK, NULL, 0);
     if (!client->pool) {
@@ -139,6 +145,8 @@ static void refuse_password(struct client *client)
 static const char *secret_of(const struct client *client)
 {
     const struct proxy *proxy = client->proxy;
+    if (client->is_stranger)
+        return NULL;
     if (proxy->users)
         return users_find(proxy->users, client->user);
     const struct config_database *database =
@@ -153,6 +161,7 @@ static const char *secret_of(const struct client *client)
 /* The keys that a login is checked by are as good as a password for whoever pretends to be us. */
 void auth_forget_secrets(struct client *client)
 {
+    aside_forget(client);
     if (client->scram)
         OPENSSL_cleanse(client->scram, sizeof(*client->scram));
     free(client->scram);
@@ -193,16 +202,19 @@ static void check_certificate(struct client *client)
     free(text);
 }
 
-void auth_ask_proof(struct client *client)
+void auth_ask_by(struct client *client, enum auth_method method)
 {
     const char *secret = secret_of(client);
-    client_set_state(client, CLIENT_AUTHENTICATING);
-    switch (client->proxy->config->auth_method) {
+    switch (method) {
     case AUTH_TRUST:
         auth_succeeded(client);
         return;
     case AUTH_CERT:
         check_certificate(client);
+        return;
+    case AUTH_PASSWORD:
+        client->auth_step = STEP_CLEAR;
+        send_authentication(client, AUTH_CLEAR_REQUEST, NULL, 0);
         return;
     case AUTH_MD5:
         if (secret && strncmp(secret, "SCRAM-SHA-256$", 14) == 0)
@@ -215,6 +227,24 @@ void auth_ask_proof(struct client *client)
         break;
     }
     auth_ask_scram(client, secret);
+}
+
+void auth_ask_proof(struct client *client)
+{
+    client_set_state(client, CLIENT_AUTHENTICATING);
+    if (client->proxy->rules)
+        auth_by_rules(client);
+    else
+        auth_ask_by(client, (enum auth_method)client->proxy->config->auth_method);
+}
+
+/* Its password is right; a line of hba_file may have wanted a certificate of that name too. */
+static void password_given(struct client *client)
+{
+    if (client->has_others_certificate)
+        refuse_password(client);
+    else
+        auth_succeeded(client);
 }
 
 static void take_sasl_first(struct client *client, const uint8_t *body, size_t length)
@@ -251,7 +281,7 @@ static void take_sasl_final(struct client *client, const uint8_t *body, size_t l
     switch (scram_final(client->scram, body, length, reply)) {
     case SCRAM_OK:
         send_authentication(client, AUTH_SASL_FINAL, reply, strlen(reply));
-        auth_succeeded(client);
+        password_given(client);
         break;
     case SCRAM_MALFORMED:
         protocol_error(client, "malformed SCRAM message");
@@ -262,7 +292,78 @@ static void take_sasl_final(struct client *client, const uint8_t *body, size_t l
     }
 }
 
-static void take_password(struct client *client, const uint8_t *body, size_t length)
+struct password_check {
+    char *user;
+    char *secret; /* NULL: there is no such user */
+    char *password;
+    bool is_right;
+};
+
+/* A password in clear.  Whatever is kept of it, and whether there is such a user, one derivation is made: the time that it
+ * takes tells neither. */
+static void check_password(void *arg)
+{
+    static const uint8_t salt[16];
+    struct password_check *check = arg;
+    struct scram_verifier verifier;
+    if (!check->secret || !scram_verifier_parse(&verifier, check->secret))
+        scram_verifier_derive(&verifier, check->password, salt, sizeof(salt), SCRAM_ITERATIONS);
+    OPENSSL_cleanse(&verifier, sizeof(verifier));
+    check->is_right =
+        check->secret && password_matches_secret(check->secret, check->user, check->password);
+}
+
+static void password_checked(struct client *client, void *arg)
+{
+    const struct password_check *check = arg;
+    if (check->is_right)
+        password_given(client);
+    else
+        refuse_password(client);
+}
+
+static void password_check_free(void *arg)
+{
+    struct password_check *check = arg;
+    free(check->user);
+    memory_free_secret(check->secret);
+    memory_free_secret(check->password);
+    free(check);
+}
+
+static void ask_aside(struct client *client, const char *secret, const char *password)
+{
+    static const struct aside aside = {check_password, password_checked, password_check_free};
+    struct password_check *check = memory_alloc(sizeof(*check));
+    check->user = memory_strdup(client->user);
+    check->secret = secret ? memory_strdup(secret) : NULL;
+    check->password = memory_strdup(password);
+    aside_run(client, &aside, check);
+}
+
+/* In clear, or md5. */
+static void take_text(struct client *client, uint8_t *body, size_t length)
+{
+    const char *text = (const char *)body;
+    const char *secret = secret_of(client);
+    bool is_clear = client->auth_step == STEP_CLEAR;
+    bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
+    bool is_empty = is_clear && is_text && length == 1;
+    bool is_right = !is_clear && is_text && secret &&
+                    md5_password_matches(secret, client->user, client->md5_salt, text);
+    if (is_clear && is_text && !is_empty)
+        ask_aside(client, secret, text);
+    OPENSSL_cleanse(body, length); /* or the buffer would keep a password */
+    if (is_empty)
+        client_fatal(client, SQLSTATE_INVALID_PASSWORD, "empty password returned by client", NULL,
+                     NULL);
+    else if (is_right)
+        password_given(client);
+    else if (!client->is_aside)
+        refuse_password(client);
+}
+
+static void take_password(struct client *client, uint8_t *body, size_t length)
 {
     switch (client->auth_step) {
     case STEP_SASL_FIRST:
@@ -271,16 +372,9 @@ static void take_password(struct client *client, const uint8_t *body, size_t len
     case STEP_SASL_FINAL:
         take_sasl_final(client, body, length);
         break;
-    default: {
-        const char *secret = secret_of(client);
-        bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
-        if (is_text && secret &&
-            md5_password_matches(secret, client->user, client->md5_salt, (const char *)body))
-            auth_succeeded(client);
-        else
-            refuse_password(client);
+    default:
+        take_text(client, body, length);
         break;
-    }
     }
 }
 
@@ -451,6 +545,6 @@ size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
     }
     if (length < (size_t)message + 1)
         return 0;
-    take_password(client, bytes + 5, message - 4);
+    take_password(client, (uint8_t *)bytes + 5, message - 4);
     return (size_t)message + 1;
 }

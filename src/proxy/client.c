@@ -388,8 +388,9 @@ static bool wants_input(const struct client *client)
         return stream_backlog(&client->stream) < BACKLOG_MAX && !carry_is_due(client);
     case CLIENT_CONSOLE:
         return !client->is_busy && stream_backlog(&client->stream) < BACKLOG_MAX;
-    case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
+        return !client->is_aside;
+    case CLIENT_STARTUP:
     case CLIENT_CLOSING:
         return true;
     case CLIENT_LOGIN:
@@ -441,7 +442,7 @@ static bool awaits_rest(const struct client *client)
     case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
     case CLIENT_CONSOLE:
-        return buffer_length(&client->held) > 0;
+        return buffer_length(&client->held) > 0 && !client->is_aside;
     case CLIENT_READY:
         return buffer_length(&client->held) > 0 || client->message_left > 0;
     default:

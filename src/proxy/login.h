@@ -12,8 +12,10 @@
 size_t auth_input(struct client *client, const uint8_t *bytes, size_t length);
 /* Whether there may be something to be read for auth_input, in CLIENT_STARTUP; begins direct TLS. */
 bool auth_may_read(struct client *client);
-/* Asks for the proof that the configured method wants; then auth_succeeded or a FATAL. */
+/* Asks for the proof that hba_file or the configured method wants; then auth_succeeded or a FATAL. */
 void auth_ask_proof(struct client *client);
+/* For the proof that this method wants. */
+void auth_ask_by(struct client *client, enum auth_method method);
 /* SCRAM; a NULL secret is a mock exchange that fails like a wrong password. */
 void auth_ask_scram(struct client *client, const char *secret);
 void auth_succeeded(struct client *client);
@@ -24,6 +26,26 @@ const char *auth_upstream_password(const struct proxy *proxy,
 struct lane *auth_lane(struct client *client);
 /* Wipes what the login has left: keys, a password. */
 void auth_forget_secrets(struct client *client);
+
+/* ---- aside.c ---- */
+
+struct aside {
+    void (*work)(void *arg);                        /* in a thread: touches `arg` alone */
+    void (*done)(struct client *client, void *arg); /* in the loop, unless the client has left */
+    void (*release)(void *arg);                     /* in the loop, in any case */
+};
+
+/* Does this aside for a client in CLIENT_AUTHENTICATING that has no scram; `what` is static, `arg` is the job's from now on. */
+void aside_run(struct client *client, const struct aside *what, void *arg);
+/* The client does not wait for it any more. */
+void aside_forget(struct client *client);
+/* At the end, when no client is left. */
+void asides_free(struct proxy *proxy);
+
+/* ---- auth_rules.c ---- */
+
+/* The line of hba_file that fits the client says what it must prove. */
+void auth_by_rules(struct client *client);
 
 /* ---- verifiers.c ---- */
 
@@ -64,6 +86,8 @@ void session_take_names(struct client *client);
 /* Its lane: one of its own kind when it asks for the replication protocol. */
 struct lane *session_lane(struct client *client, const struct config_database *database,
                           const char *user, const char *password);
+/* Whether it asks for the replication protocol without a database. */
+bool session_is_physical_replication(const struct client *client);
 /* Whether its user and address may use its pool, and whether its database is one that is open; a FATAL when not.  Asked after
  * the proof, so that a stranger does not learn who may, nor which databases there are. */
 bool session_may_use_pool(struct client *client);

@@ -452,6 +452,7 @@ static bool load_files(struct proxy *proxy)
     char reason[256] = "";
     if (proxy->config->users_file)
         proxy->users = users_load(proxy->config->users_file, &errors);
+    proxy->rules = rules_load(proxy->config, &errors);
     for (size_t i = 0; i < errors.count; i++)
         log_event(LOG_LEVEL_ERROR, "bad configuration", LOG_FIELD_KIND("reason", errors.items[i]));
     bool ok = errors.count == 0 && (!proxy->config->users_file || proxy->users);
@@ -526,6 +527,7 @@ void proxy_free(struct proxy *proxy)
     }
     verifiers_stop(proxy);
     workers_free(proxy->workers);
+    asides_free(proxy);
     for (struct server *server; (server = TAILQ_FIRST(&proxy->servers));)
         server_forget(server);
     empty_graves(proxy);
@@ -543,6 +545,7 @@ void proxy_free(struct proxy *proxy)
     failures_free(proxy->failures);
     if (proxy->users)
         users_free(proxy->users);
+    rules_free(proxy->rules);
     if (proxy->tls)
         tls_context_free(proxy->tls);
     config_free(proxy->config);

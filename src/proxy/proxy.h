@@ -25,6 +25,7 @@
 #include "base/buffer.h"
 #include "base/clock.h"
 #include "config/config.h"
+#include "config/rules.h"
 #include "config/users.h"
 #include "net/inherit.h"
 #include "net/notify.h"
@@ -230,9 +231,15 @@ struct client {
     uint32_t key_pid;
     uint8_t key_secret[CANCEL_KEY_MAX];
     uint8_t key_bytes;
-    struct scram_exchange *scram; /* while authenticating */
+    union {                           /* while authenticating */
+        struct scram_exchange *scram; /* NULL: none */
+        struct aside_job *aside;      /* when is_aside */
+    };
     uint8_t md5_salt[4];
-    uint8_t auth_step;
+    uint8_t auth_step : 4;
+    bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
+    bool has_others_certificate : 1; /* whose name is not the user's: no password will help */
+    bool is_aside : 1;               /* its proof is being looked at in a thread */
     union client_address address;
     struct login_door *door; /* at which it stands; NULL: it has logged in */
     int64_t connected_wall_us;
@@ -334,8 +341,11 @@ struct proxy {
     struct event_base *base;
     struct config *config;
     struct users *users; /* NULL: the upstream's own user */
+    struct rules *rules; /* of hba_file; NULL: the method of [auth] */
     struct tls_context *tls;
     struct workers *workers;
+    struct workers *aside_workers; /* of logins; NULL: none was needed yet */
+    LIST_HEAD(aside_list, aside_job) asides;
     struct budget budget;
     struct proxy_pool *pools[BUDGET_POOLS_MAX];
     size_t pool_count;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/process.h"
+#include "config/config_parse.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
@@ -117,23 +118,41 @@ static bool refuse(struct config *next, struct users *users, struct config_error
     return false;
 }
 
+/* The file may say that we listen on loopback alone, and have been so checked, while we listen elsewhere until a restart. */
+static void check_trust(const struct config *next, struct config_errors *errors)
+{
+    char door[128];
+    if (!next->hba_file && next->auth_method == AUTH_TRUST &&
+        config_open_door(next, door, sizeof(door)))
+        rule_error(errors, next->path, 0,
+                   "method = trust lets anyone in, and %s listens beyond loopback until a restart",
+                   door);
+}
+
 bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t error_bytes)
 {
     struct config_errors errors = {0};
     struct users *users = NULL;
+    struct rules *rules = NULL;
     struct tls_context *tls = NULL;
     char reason[256] = "";
+    config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
     if (next->users_file)
         users = users_load(next->users_file, &errors);
+    rules = rules_load(next, &errors);
+    check_trust(next, &errors);
     if (errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
         tls = tls_context_new(next, reason, sizeof(reason));
-    if (errors.count > 0 || reason[0])
+    if (errors.count > 0 || reason[0]) {
+        rules_free(rules);
         return refuse(next, users, &errors, reason, error, error_bytes);
+    }
     config_errors_free(&errors);
-    config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
     if (proxy->users)
         users_free(proxy->users);
     proxy->users = users;
+    rules_free(proxy->rules);
+    proxy->rules = rules;
     if (proxy->tls)
         tls_context_free(proxy->tls);
     proxy->tls = tls;

@@ -148,16 +148,8 @@ static void start_console(struct client *client)
         client->is_administrator = config_names_contain(&config->admin_users, user);
     else
         client->is_administrator = upstream && upstream->user && strcmp(upstream->user, user) == 0;
-    if (!client->is_administrator && !config_names_contain(&config->admin_stats_users, user)) {
-        if (config->auth_method == AUTH_TRUST) {
-            client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION,
-                         "user is not allowed on the admin console", NULL, NULL);
-            return;
-        }
-        auth_ask_scram(client, NULL); /* the same as a wrong password */
-        client_set_state(client, CLIENT_AUTHENTICATING);
-        return;
-    }
+    client->is_stranger =
+        !client->is_administrator && !config_names_contain(&config->admin_stats_users, user);
     auth_ask_proof(client);
 }
 
@@ -190,16 +182,26 @@ static void take_application_name(struct client *client)
     }
 }
 
-/* Any spelling of true, or a word that is none of false (protocol 55.4). */
 static bool wants_replication(const struct client *client)
 {
-    static const char *const no[] = {"false", "off", "no", "0", NULL};
+    return startup_replication(client->startup->replication) != STARTUP_REPLICATION_NONE;
+}
+
+bool session_is_physical_replication(const struct client *client)
+{
+    return startup_replication(client->startup->replication) == STARTUP_REPLICATION_PHYSICAL;
+}
+
+static bool replication_is_valid(struct client *client)
+{
     const char *value = client->startup->replication;
-    for (size_t i = 0; value && no[i]; i++) {
-        if (strcasecmp(value, no[i]) == 0)
-            return false;
-    }
-    return value != NULL;
+    if (startup_replication(value) != STARTUP_REPLICATION_INVALID)
+        return true;
+    char *text = memory_printf("invalid value for parameter \"replication\": \"%s\"", value);
+    client_fatal(client, SQLSTATE_INVALID_PARAMETER, text, NULL,
+                 "Valid values are: \"false\", 0, \"true\", 1, \"database\".");
+    free(text);
+    return false;
 }
 
 /* A setting as it stands in `options`: a blank or a backslash in it has a backslash before it. */
@@ -263,6 +265,8 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
     }
     session_take_names(client);
     take_application_name(client);
+    if (!replication_is_valid(client))
+        return;
     negotiate_version(client);
     if (client->proxy->state != PROXY_RUNNING) {
         client_shut_down(client, NULL);

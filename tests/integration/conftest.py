@@ -34,7 +34,7 @@ def pytest_runtest_makereport(item, call):
     if call.when == "call":
         item.call_failed = call.excinfo is not None
         if item.call_failed:
-            for proxy in getattr(item, "proxies", []):
+            for proxy in (proxy for proxy in getattr(item, "proxies", []) if proxy.process):
                 outcome.get_result().sections.append(("pgreserve's log", proxy.log()[-6000:]))
 
 

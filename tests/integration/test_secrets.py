@@ -80,14 +80,17 @@ def users_file(path, **users):
     path.write_text("".join(f'"{name}" "{secret}"\n' for name, secret in users.items()))
 
 
-@pytest.mark.parametrize("method", ["scram-sha-256", "md5"])
+@pytest.mark.parametrize("method", ["scram-sha-256", "md5", "password"])
 def test_forgotten_password_is_not_in_memory(start_proxy, tmp_path, method):
     if is_sanitized():
         pytest.skip("its shadow memory is too large to be read, and what is freed stays there for a while")
     path = tmp_path / "users.txt"
     secret = "unforgettable-7f3a91"
     users_file(path, alice=secret, bob="b")
-    proxy = start_proxy(auth={"method": method, "users_file": path})
+    rules = tmp_path / "pg_hba.conf"
+    rules.write_text("host all all all password\n")
+    proxy = start_proxy(auth={"users_file": path, "hba_file": rules} if method == "password" else
+                        {"users_file": path, "method": method})
     with Wire(proxy.port()) as client:
         client.login("alice", secret, "app")
     assert memory_holds(proxy.process.pid, secret), "it can be found while it is known"

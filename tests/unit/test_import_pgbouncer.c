@@ -264,6 +264,23 @@ static void without_any_proof_the_file_says_where_to_put_it(void **state)
     assert_int_equal(config->auth_method, AUTH_SCRAM_SHA_256);
 }
 
+static void rules_are_carried_over_where_pgbouncer_reads_them(void **state)
+{
+    (void)state;
+    import_well("[databases]\na = host=h\n[pgbouncer]\nauth_type = hba\nauth_hba_file = /etc/hba\n"
+                "auth_ident_file = /etc/ident\n" USERS);
+    assert_string_equal(config->hba_file, "/etc/hba");
+    assert_string_equal(config->ident_file, "/etc/ident");
+    import_well(
+        "[databases]\na = host=h\n[pgbouncer]\nauth_type = md5\nauth_hba_file = /etc/hba\n" USERS);
+    assert_null(config->hba_file);
+    has("auth_hba_file = /etc/hba: PgBouncer reads it only with auth_type = hba.");
+    import_well("[databases]\na = host=h\n[pgbouncer]\nauth_type = hba\n" USERS);
+    assert_null(config->hba_file);
+    assert_int_equal(config->auth_method, AUTH_MD5);
+    has("auth_type = hba: without hba_file one method holds for all");
+}
+
 static void files_are_included(void **state)
 {
     (void)state;
@@ -384,6 +401,7 @@ int main(void)
         TEST(every_address_is_listened_on),
         TEST(trust_is_carried_over_with_open_eyes),
         TEST(without_any_proof_the_file_says_where_to_put_it),
+        TEST(rules_are_carried_over_where_pgbouncer_reads_them),
         TEST(files_are_included),
         TEST(what_cannot_be_read_is_said_with_its_line),
         TEST(values_that_ours_cannot_be_are_comments),

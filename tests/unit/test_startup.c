@@ -174,6 +174,37 @@ static void a_packet_full_of_settings_is_read(void **state)
     assert_int_equal(startup.setting_count, settings);
 }
 
+#define SIXTY "123456789012345678901234567890123456789012345678901234567890"
+
+static void names_are_cut_as_postgresql_cuts_them(void **state)
+{
+    (void)state;
+    assert_true(PARSE("user\0" SIXTY "abcdef\0database\0" SIXTY "xyz\0"));
+    assert_string_equal(startup.user, SIXTY "abc");
+    assert_string_equal(startup.database, SIXTY "xyz");
+    startup_free(&startup);
+    assert_true(PARSE("user\0" SIXTY "abcd\0"));
+    assert_string_equal(startup.user, SIXTY "abc");
+    assert_string_equal(startup.database, SIXTY "abc");
+}
+
+static void replication_is_read_as_postgresql_reads_it(void **state)
+{
+    (void)state;
+    static const char *const truths[] = {"t", "TRUE", "tr", "y", "Yes", "on", "ON", "1"};
+    static const char *const lies[] = {"f", "FALSE", "fa", "n", "No", "of", "OFF", "0"};
+    static const char *const neither[] = {"",    "o",  "truer",    "offf", "2",
+                                          " on", "01", "Database", "yes "};
+    for (size_t i = 0; i < 8; i++) {
+        assert_int_equal(startup_replication(truths[i]), STARTUP_REPLICATION_PHYSICAL);
+        assert_int_equal(startup_replication(lies[i]), STARTUP_REPLICATION_NONE);
+    }
+    for (size_t i = 0; i < sizeof(neither) / sizeof(neither[0]); i++)
+        assert_int_equal(startup_replication(neither[i]), STARTUP_REPLICATION_INVALID);
+    assert_int_equal(startup_replication("database"), STARTUP_REPLICATION_DATABASE);
+    assert_int_equal(startup_replication(NULL), STARTUP_REPLICATION_NONE);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_teardown(name, free_startup)
@@ -189,6 +220,8 @@ int main(void)
         TEST(nobody_gets_in_without_a_name),
         TEST(a_cut_off_packet_is_refused),
         TEST(a_packet_full_of_settings_is_read),
+        TEST(names_are_cut_as_postgresql_cuts_them),
+        TEST(replication_is_read_as_postgresql_reads_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
