@@ -59,28 +59,47 @@ class Bench:
             party.end()
         self.running = {}
 
-    # -- a row ---------------------------------------------------------------------------------------
+    # -- rows ----------------------------------------------------------------------------------------
 
     def row(self, chapter, name, metrics, play, names=None, cannot=lambda _: None, rounds=None):
         """`play(name)` measures one round of one party: a dictionary of figures."""
+        row = self.begin(chapter, name, metrics, play, names, cannot)
+        for number in range(self.rounds(rounds)):
+            self.play(row, number)
+        self.finish(row)
+
+    def rows_together(self, rows):
+        """The same, round by round through all of them, and every round has new processes: where a process's memory
+        happens to lie makes several percent, for as long as it lives."""
+        for number in range(self.rounds()):
+            self.end_parties()
+            for row in rows:
+                self.play(row, number)
+        for row in rows:
+            self.finish(row)
+
+    def begin(self, chapter, name, metrics, play, names=None, cannot=lambda _: None):
         names = names or self.names
-        row = {"chapter": chapter, "row": name, "metrics": metrics, "parties": {}, "left_out": {}}
-        for party in names:
-            reason = cannot(party)
-            if reason:
-                row["left_out"][party] = reason
-        rounds = rounds or self.options.rounds
-        if time.monotonic() - self.started > LATE_AFTER_SECONDS:
-            rounds = min(rounds, 3)
-        for number in range(rounds):
-            for party in names if number % 2 else reversed(names):
-                if party in row["left_out"]:
-                    continue
-                try:
-                    row["parties"].setdefault(party, []).append(play(party))
-                except (pgbench.Failed, OSError, RuntimeError, AssertionError) as failure:
-                    row["left_out"][party] = str(failure).splitlines()[0][:200]
-        is_first = not any(other["chapter"] == chapter for other in self.rows)
+        left_out = {party: cannot(party) for party in names if cannot(party)}
+        return {"chapter": chapter, "row": name, "metrics": metrics, "parties": {}, "left_out": left_out,
+                "names": names, "play": play}
+
+    def rounds(self, wanted=None):
+        rounds = wanted or self.options.rounds
+        return min(rounds, 3) if time.monotonic() - self.started > LATE_AFTER_SECONDS else rounds
+
+    def play(self, row, number):
+        for party in row["names"] if number % 2 else reversed(row["names"]):
+            if party in row["left_out"]:
+                continue
+            try:
+                row["parties"].setdefault(party, []).append(row["play"](party))
+            except (pgbench.Failed, OSError, RuntimeError, AssertionError) as failure:
+                row["left_out"][party] = str(failure).splitlines()[0][:200]
+
+    def finish(self, row):
+        del row["names"], row["play"]
+        is_first = not any(other["chapter"] == row["chapter"] for other in self.rows)
         self.rows.append(row)
         report.print_row(row, self.names, is_first)
         if self.options.json:
@@ -96,20 +115,25 @@ class Bench:
     # -- chapters ------------------------------------------------------------------------------------
 
     def throughput(self):
+        rows = []
         for protocol in ("simple", "extended", "prepared"):
             for clients in self.options.clients:
                 many = f"{clients} client{'s' if clients > 1 else ''}"
                 if clients == 1 and protocol == "simple":
-                    self.row("Throughput and CPU", f"select, {protocol}, {many}", LATENCY,
-                             lambda name: pgbench.latency(self.party(name), "simple", self.options.seconds(2)),
-                             cannot=lambda name: parties.cannot(name))
+                    rows.append(self.begin(
+                        "Throughput and CPU", f"select, {protocol}, {many}", LATENCY,
+                        lambda name: pgbench.latency(self.party(name), "simple", self.options.seconds(2)),
+                        cannot=lambda name: parties.cannot(name)))
                     continue
-                self.row("Throughput and CPU", f"select, {protocol}, {many}", TPS,
-                         lambda name: pgbench.throughput(self.party(name), clients, protocol, "select-only", 1),
-                         cannot=lambda name: parties.cannot(name, clients, protocol))
-        self.row("Throughput and CPU", f"TPC-B, simple, {BACKENDS} clients", TPS,
-                 lambda name: pgbench.throughput(self.party(name), BACKENDS, "simple", "tpcb-like",
-                                                 self.options.seconds(2)))
+                rows.append(self.begin(
+                    "Throughput and CPU", f"select, {protocol}, {many}", TPS,
+                    lambda name, clients=clients, protocol=protocol: pgbench.throughput(
+                        self.party(name), clients, protocol, "select-only", 1),
+                    cannot=lambda name, clients=clients, protocol=protocol: parties.cannot(name, clients, protocol)))
+        rows.append(self.begin(
+            "Throughput and CPU", f"TPC-B, simple, {BACKENDS} clients", TPS,
+            lambda name: pgbench.throughput(self.party(name), BACKENDS, "simple", "tpcb-like", self.options.seconds(2))))
+        self.rows_together(rows)
 
     def calls(self):
         for protocol, clients in (("simple", 50), ("simple", 500), ("extended", 500), ("prepared", 500)):
