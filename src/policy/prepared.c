@@ -184,6 +184,7 @@ void unnamed_sent(struct client_statements *map, const uint8_t *body, size_t len
     unnamed->signs = signs;
     unnamed->was_there = was_there;
     TAILQ_INSERT_TAIL(&map->pending, unnamed, link);
+    map->pending_bytes += unnamed->capacity;
 }
 
 void unnamed_answered(struct client_statements *map, bool has_failed)
@@ -192,6 +193,7 @@ void unnamed_answered(struct client_statements *map, bool has_failed)
     if (!first)
         return;
     TAILQ_REMOVE(&map->pending, first, link);
+    map->pending_bytes -= first->capacity;
     if (has_failed)
         first->length = 0;
     if (map->unnamed)
@@ -206,6 +208,7 @@ bool unnamed_undone(struct client_statements *map)
         return true;
     bool was_there = first->was_there;
     TAILQ_REMOVE(&map->pending, first, link);
+    map->pending_bytes -= first->capacity;
     put_aside(map, first);
     return was_there;
 }
@@ -379,12 +382,14 @@ void expect_answer(struct backend_statements *map, enum expected_kind kind,
     if (name_length > 0)
         memcpy(expected->name, name, name_length);
     TAILQ_INSERT_TAIL(&map->expected, expected, link);
+    map->expected_bytes += statement->length;
 }
 
 static void forget_expected(struct statement_table *table, struct backend_statements *map,
                             struct expected *expected)
 {
     TAILQ_REMOVE(&map->expected, expected, link);
+    map->expected_bytes -= expected->statement->length;
     statement_drop(table, expected->statement);
     free(expected);
 }

@@ -83,6 +83,7 @@ struct client_statements {
     struct unnamed *unnamed;         /* as the server has confirmed it; may be NULL */
     struct unnamed *spare;
     struct unnamed_list pending;
+    size_t pending_bytes; /* that `pending` owns */
 };
 
 void client_statements_init(struct client_statements *map);
@@ -152,6 +153,7 @@ struct backend_statements {
     struct backend_statement_list used; /* least recently used first */
     int count;
     struct expected_list expected;
+    size_t expected_bytes; /* of the texts that `expected` holds */
 };
 
 void backend_statements_init(struct backend_statements *map);

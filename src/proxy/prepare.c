@@ -21,6 +21,10 @@
 #define NAMES_MAX        16384u /* longer names are not looked at */
 #define CLIENT_NAMES_MAX 10000u /* names of one client; more tie it to its backend */
 #define CLIENT_TEXTS_MAX (8u << 20) /* bytes of their texts, likewise */
+/* Bytes of statements on their way, for a server keeps its short answers back until it has 8 kB of them: thousands of
+ * statements. */
+#define UNNAMED_UNANSWERED_MAX (1u << 20)
+#define NAMED_UNANSWERED_MAX   (4u << 20)
 
 /* Where the names of a message stand. */
 struct head {
@@ -200,7 +204,8 @@ static void keep_unnamed(struct client *client, const uint8_t *bytes, size_t at_
     bool was_there = client->has_own_unnamed;
     client->has_own_unnamed = true;
     client->has_set_unnamed = true;
-    client->has_unbound_parse = at_hand < (size_t)message + 1;
+    client->has_unbound_parse =
+        at_hand < (size_t)message + 1 || client->statements.pending_bytes >= UNNAMED_UNANSWERED_MAX;
     if (client->has_unbound_parse)
         unnamed_sent(&client->statements, NULL, 0, 0, was_there);
     else
@@ -314,7 +319,8 @@ static struct prepared_head translate_parse(struct client *client, struct server
     if (!known && (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
                    client->pool->config->max_prepared_statements == 0 ||
                    HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX ||
-                   client->statements.bytes >= CLIENT_TEXTS_MAX)) {
+                   client->statements.bytes >= CLIENT_TEXTS_MAX ||
+                   server->statements.expected_bytes >= NAMED_UNANSWERED_MAX)) {
         settle_pin(client, PIN_BIT(PIN_STATEMENTS));
         return prepare_passes();
     }

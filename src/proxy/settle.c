@@ -30,8 +30,9 @@
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
 
-#define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
-#define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
+#define QUESTIONS_FAIL_MOST 3     /* in a row, before the client is tied */
+#define CUSTOMS_MAX_BYTES   4096  /* names of custom settings that are asked for */
+#define SETTINGS_MAX_BYTES  65536 /* of one session's, with their names, that are carried about */
 
 bool settle_is_shared(const struct client *client)
 {
@@ -390,7 +391,8 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     const char *name;
     const char *value;
     enum pin pin;
-    if (length == 0) { /* too long to be looked into: a value that is not carried about */
+    if (length == 0 ||
+        buffer_length(&server->draft.text) > SETTINGS_MAX_BYTES) { /* not carried about */
         server->found |= PIN_BIT(PIN_SETTING);
         return;
     }
