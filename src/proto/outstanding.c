@@ -42,6 +42,7 @@ static void push(struct outstanding *o, uint8_t entry)
     }
     ring_of(o)[(o->head + o->count) & mask] = entry;
     o->count++;
+    o->syncs += entry == 'S';
 }
 
 static uint8_t peek(const struct outstanding *o)
@@ -54,6 +55,7 @@ static uint8_t peek(const struct outstanding *o)
 
 static void pop(struct outstanding *o)
 {
+    o->syncs -= peek(o) == 'S';
     o->head++;
     o->count--;
     if (o->count == 0 && o->ring) {
@@ -177,16 +179,6 @@ bool outstanding_is_quiet(const struct outstanding *o)
     return peek(o) == OUTSTANDING_QUIET_PARSE;
 }
 
-bool outstanding_has_sync(const struct outstanding *o)
-{
-    const uint8_t *ring = o->ring ? o->ring : o->small;
-    for (uint32_t i = 0; i < o->count; i++) {
-        if (ring[(o->head + i) & ring_mask(o)] == 'S')
-            return true;
-    }
-    return false;
-}
-
 static bool is_eventful(uint8_t entry)
 {
     return is_tracked(entry) || is_unnamed(entry) || entry == OUTSTANDING_PROVIDED_UNNAMED;
@@ -243,6 +235,7 @@ static void begin_copy_in(struct outstanding *o)
             is_ended = true;
         } else if (entry == 'S') {
             was_synced = true;
+            o->syncs--;
         } else {
             o->is_confused = true; /* the server will refuse a message in mid-COPY */
         }

@@ -137,9 +137,8 @@ static void evict(struct client *client, struct server *server)
 /* Whether the statement's Parse is on its way in an earlier batch, which an error may skip. */
 static bool is_unsure(const struct server *server, const struct statement *statement)
 {
-    return !TAILQ_EMPTY(&server->statements.expected) &&
-           expected_decides_statement(&server->statements, statement) &&
-           outstanding_has_sync(&server->outstanding);
+    return outstanding_has_sync(&server->outstanding) &&
+           expected_decides_statement(&server->statements, statement);
 }
 
 /* Ends a batch of ours, which must not seem to be one that the client has begun. */
@@ -273,7 +272,8 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
     struct statement *statement =
         statement_intern(table, body, length, buffer_bytes(&under), buffer_length(&under));
     buffer_free(&under);
-    if (client_statement_name(&client->statements, statement->name, strlen(statement->name)))
+    if (statement->references > 1 &&
+        client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement); /* two names of one client are two statements */
     if (!backend_statement_use(&server->statements, statement))
         evict(client, server);
@@ -468,6 +468,15 @@ void prepare_make_private(struct client *client, struct server *server)
     settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }
 
+/* More statements are on their way than are kept, and a Sync among them has the server answer: that is waited for.  Without
+ * one it may not answer, and what comes then is not kept. */
+static bool awaits_too_many(const struct client *client, const struct server *server)
+{
+    return outstanding_has_sync(&server->outstanding) &&
+           (client->statements.pending_bytes >= UNNAMED_UNANSWERED_MAX ||
+            server->statements.expected_bytes >= NAMED_UNANSWERED_MAX);
+}
+
 /* A name whose fate is not known yet (prepared again behind a Sync, or used where a Close of it may have been skipped): the
  * server decides first. */
 bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
@@ -477,6 +486,8 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
     const struct server *server = client->server;
     bool is_undecided = server && (!TAILQ_EMPTY(&server->statements.expected) ||
                                    !TAILQ_EMPTY(&client->statements.pending));
+    if (is_undecided && type == 'P' && awaits_too_many(client, server))
+        return true;
     if (!is_undecided || (type != 'P' && type != 'B' && type != 'D' && type != 'C') ||
         !read_head(type, bytes, part_at_hand(at_hand, message), &head))
         return false;
@@ -484,6 +495,6 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
         return false; /* a portal's name */
     if (head.name_length == 0)
         return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
-    return expected_decides(&server->statements, head.name, head.name_length, type != 'P') &&
-           outstanding_has_sync(&server->outstanding);
+    return outstanding_has_sync(&server->outstanding) &&
+           expected_decides(&server->statements, head.name, head.name_length, type != 'P');
 }

@@ -276,6 +276,7 @@ struct server {
     bool has_login_event;
     bool awaits_more;        /* the login's event tells of new bytes alone */
     struct sasl_guard guard; /* what the server has asked for so far */
+    size_t login_bytes;      /* that it has sent before it was ours to relay */
     struct stream stream;
     bool is_streaming; /* the login is done and `stream` is open */
     struct outstanding outstanding;
