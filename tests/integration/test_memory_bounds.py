@@ -149,6 +149,11 @@ def test_settings_without_end(small):
             assert other.query("SELECT current_setting('my.s0', true)").rows[0][0] in (None, "")
         client.query(";".join(f"RESET my.s{n}" for n in range(count)))
         small.wait_pool(pinned=0, in_use=0)
+        set_many(client, count, value)
+    small.wait_pool(pinned=0, in_use=0)
+    with small.wire() as heir:  # on the backend that the other has left
+        for n in (0, count // 2, count - 1):
+            assert heir.query(f"SELECT current_setting('my.s{n}', true)").rows[0][0] in (None, "")
 
 
 def test_settings_of_many_clients(small):
@@ -159,6 +164,25 @@ def test_settings_of_many_clients(small):
     small.wait_pool(pinned=0, in_use=0)
     for number, client in enumerate(clients):
         assert client.query("SHOW my.s7").value == f"{number}{'v' * 1000}-7"
+        client.close()
+
+
+def test_messages_of_many_clients_that_never_end(start_proxy):
+    """Each is a byte short of whole, and as long as one may be that is waited for."""
+    proxy = start_proxy(automation={"size": 3, "max_overflow": 0})
+    crowd = [proxy.wire() for _ in range(200)]
+    half = query("SELECT '" + "x" * KEPT_TEXT + "'")[:-1]
+    for client in crowd:
+        client.send(half)
+    with proxy.wire() as client:
+        assert client.query("SELECT 'others go on'").value == "others go on"
+    for number, client in enumerate(crowd):
+        if number % 10 == 0:
+            client.send(b"\0")
+            assert len(client.answer().value) == KEPT_TEXT
+    if not is_sanitized():
+        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    for client in crowd:
         client.close()
 
 

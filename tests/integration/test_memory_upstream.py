@@ -9,15 +9,16 @@ import struct
 import pytest
 
 import wire
-from hostile import Meddler
+from hostile import Meddler, Swallower
 from proxy import is_sanitized
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
-from test_large import MEMORY_LIMIT_KB
+from test_large import MEMORY_LIMIT_KB, scaled
 from test_published_vulnerabilities import assert_serves
 from waiting import wait_until
-from wire import Wire, message, query, text
+from wire import Wire, bind, execute, message, parse, query, text
 
 FLOOD_BYTES = 150_000_000
+GIGABYTE = scaled(1_000_000_000)  # PostgreSQL takes messages of 73 million more
 COLUMNS = 200_000  # the message's own count of them has 16 bits
 
 
@@ -73,24 +74,20 @@ def notices(received):
     return one * (FLOOD_BYTES // len(one)) + message(received.kind, received.body)
 
 
-def one_notice(received):
-    return message("N", b"SNOTICE\0VNOTICE\0C00000\0M" + b"x" * FLOOD_BYTES + b"\0\0") + message(received.kind, received.body)
-
-
 def parameters(received, count=200_000):
     return b"".join(message("S", text(f"parameter{n}") + text("v" * 20)) for n in range(count)) + message(received.kind, received.body)
 
 
-def row(received):
-    """In place of the answer's shape: the shape, and a row that does not end."""
-    return message(received.kind, received.body) + message("D", struct.pack("!Hi", 1, FLOOD_BYTES) + b"x" * FLOOD_BYTES)
+def rows(received):
+    """In place of the answer's shape: the shape, and rows that do not end."""
+    one = message("D", struct.pack("!Hi", 1, 1_000_000) + b"x" * 1_000_000)
+    return message(received.kind, received.body) + one * (FLOOD_BYTES // len(one))
 
 
-@pytest.mark.parametrize("place, what", [("Z", notices), ("Z", one_notice), ("Z", parameters)],
-                         ids=["notices", "a notice", "parameters"])
-def test_login_that_is_flooded(behind, place, what):
-    """libpq keeps a message until it is whole, and every parameter, so what comes during its part is counted."""
-    proxy = behind(is_kind(place), what)
+@pytest.mark.parametrize("what", [notices, parameters])
+def test_login_that_is_flooded(behind, what):
+    """libpq keeps every parameter, so what comes during its part is counted."""
+    proxy = behind(is_kind("Z"), what)
     with Wire(proxy.port()) as client:
         with pytest.raises(wire.ErrorResponse) as refused:
             client.login(ROLE, PASSWORD, "flooded")
@@ -102,7 +99,7 @@ def test_login_that_is_flooded(behind, place, what):
 
 def test_question_at_the_end_of_a_login_that_is_flooded(start_proxy, road):
     """The first login asks what kind of server it is, by libpq, which keeps whole answers."""
-    proxy = start_proxy(**{"database:*": {"url": road(is_kind("T"), row)}})
+    proxy = start_proxy(**{"database:*": {"url": road(is_kind("T"), rows)}})
     wait_until(lambda: "says too much during the login" in proxy.log(), "the flood to be met")
     assert_little_memory(proxy)
 
@@ -142,3 +139,42 @@ def test_settings_that_a_session_never_made(behind):
         client.query("SET my.own = 'mine'")
         assert client.query("SHOW my.own").value == "mine"
     assert_little_memory(proxy)
+
+
+def test_one_value_of_a_gigabyte_out(behind):
+    piece = b"x" * 1_000_000
+
+    def value(received):
+        yield b"D" + struct.pack("!IHI", 4 + 2 + 4 + GIGABYTE, 1, GIGABYTE)
+        for _ in range(GIGABYTE // len(piece)):
+            yield piece
+
+    proxy = behind(says(b"flood me"), value)
+    with proxy.wire(database="flooded") as client:
+        client.send(query("SELECT 'flood me'"))
+        client.until("T")
+        head = client.read_exactly(5 + 2 + 4)
+        assert head == b"D" + struct.pack("!IHI", 4 + 2 + 4 + GIGABYTE, 1, GIGABYTE)
+        for _ in range(GIGABYTE // len(piece)):
+            assert client.read_exactly(len(piece)) == piece
+        assert client.answer().tags == ["SELECT 1"]
+        assert client.query("SELECT 'dry'").value == "dry"
+    assert_little_memory(proxy)
+
+
+def test_one_value_of_a_gigabyte_in(start_proxy, postgres):
+    """The server's part is played: it would take three gigabytes of memory for it itself."""
+    piece = b"x" * 1_000_000
+    with Swallower(postgres.port, bind("", "", ["in its place"])) as road:
+        url = f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{road.port}/app?sslmode=disable"
+        proxy = start_proxy(**{"database:*": {"url": url}})
+        with proxy.wire() as client:
+            client.socket.settimeout(60)
+            client.send(parse("", "SELECT $1::text"))
+            client.send(b"B" + struct.pack("!I2xHHI", 4 + 2 + 2 + 2 + 4 + GIGABYTE + 2, 0, 1, GIGABYTE))
+            for _ in range(GIGABYTE // len(piece)):
+                client.send(piece)
+            assert client.ask(struct.pack("!H", 0), execute()).value == "in its place"
+            assert road.swallowed == GIGABYTE + 12
+        assert_little_memory(proxy)
+        proxy.stop()
