@@ -19,6 +19,7 @@ from wire import Wire, bind, execute, message, parse, query, text
 
 FLOOD_BYTES = 150_000_000
 GIGABYTE = scaled(1_000_000_000)  # PostgreSQL takes messages of 73 million more
+PARAMETERS = 50_000
 COLUMNS = 200_000  # the message's own count of them has 16 bits
 
 
@@ -74,7 +75,7 @@ def notices(received):
     return one * (FLOOD_BYTES // len(one)) + message(received.kind, received.body)
 
 
-def parameters(received, count=200_000):
+def parameters(received, count=PARAMETERS):
     return b"".join(message("S", text(f"parameter{n}") + text("v" * 20)) for n in range(count)) + message(received.kind, received.body)
 
 
@@ -126,7 +127,7 @@ def test_parameters_in_an_answer(behind):
     proxy = behind(says(b"flood me"), parameters)
     with proxy.wire(database="flooded") as client:
         answer = client.query("SELECT 'flood me'")
-        assert answer.kinds.count("S") == 200_000 and answer.value == "flood me"
+        assert answer.kinds.count("S") == PARAMETERS and answer.value == "flood me"
         assert client.query("SELECT 'dry'").value == "dry"
         assert_serves(proxy)
     assert_little_memory(proxy)
