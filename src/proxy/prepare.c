@@ -12,15 +12,18 @@
  */
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
+#include "proxy/events.h"
 #include "proxy/prepare_inside.h"
 #include "proxy/settle.h"
 
-#define STATEMENT_MAX    32768u /* longer Query and Parse messages are not waited for, nor shared */
-#define NAMES_MAX        16384u /* longer names are not looked at */
-#define CLIENT_NAMES_MAX 10000u /* names of one client; more tie it to its backend */
-#define CLIENT_TEXTS_MAX (8u << 20) /* bytes of their texts, likewise */
+#define STATEMENT_MAX      32768u /* longer Query and Parse messages are not waited for, nor shared */
+#define NAMES_MAX          16384u       /* longer names are not looked at */
+#define CLIENT_NAMES_MAX   10000u       /* names of one client; more tie it to its backend */
+#define CLIENT_TEXTS_MAX   (8u << 20)   /* bytes of their texts, likewise */
+#define ALL_STATEMENTS_MAX (256u << 20) /* bytes of all clients' texts and names, likewise */
 /* Bytes of statements on their way, for a server keeps its short answers back until it has 8 kB of them: thousands of
  * statements. */
 #define UNNAMED_UNANSWERED_MAX (1u << 20)
@@ -286,7 +289,7 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
     expect_answer(&server->statements, EXPECT_CLIENT_PARSE, statement, head->name,
                   head->name_length);
     backend_statement_add(table, &server->statements, statement);
-    client_statement_add(&client->statements, head->name, head->name_length, statement);
+    client_statement_add(table, &client->statements, head->name, head->name_length, statement);
     queue_head(server, 'P', message, head, statement->name);
     statement_drop(table, statement); /* the maps have their own references */
 }
@@ -302,8 +305,21 @@ void prepare_carry(struct client *client, const char *name, size_t name_length, 
         client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement);
     statement->signs = signs;
-    client_statement_add(&client->statements, name, name_length, statement);
+    client_statement_add(table, &client->statements, name, name_length, statement);
     statement_drop(table, statement);
+}
+
+/* One client's bound times all clients is too much. */
+static bool no_more_are_kept(struct client *client)
+{
+    if (prepare_table(client)->bytes < ALL_STATEMENTS_MAX)
+        return false;
+    log_client(
+        LOG_LEVEL_WARNING, client, "a client keeps its connection",
+        LOG_FIELD_TEXT("reason", "all clients' prepared statements together take more than 256 MB"),
+        LOG_FIELD_TEXT("hint",
+                       "have drivers keep fewer of them, and close those that are used once"));
+    return true;
 }
 
 static struct prepared_head translate_parse(struct client *client, struct server *server,
@@ -316,11 +332,12 @@ static struct prepared_head translate_parse(struct client *client, struct server
         return prepare_passes();
     struct statement *known =
         client_statement_find(&client->statements, head.name, head.name_length);
-    if (!known && (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
-                   client->pool->config->max_prepared_statements == 0 ||
-                   HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX ||
-                   client->statements.bytes >= CLIENT_TEXTS_MAX ||
-                   server->statements.expected_bytes >= NAMED_UNANSWERED_MAX)) {
+    if (!known &&
+        (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
+         client->pool->config->max_prepared_statements == 0 ||
+         HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX ||
+         client->statements.bytes >= CLIENT_TEXTS_MAX ||
+         server->statements.parse_bytes >= NAMED_UNANSWERED_MAX || no_more_are_kept(client))) {
         settle_pin(client, PIN_BIT(PIN_STATEMENTS));
         return prepare_passes();
     }
@@ -474,7 +491,7 @@ static bool awaits_too_many(const struct client *client, const struct server *se
 {
     return outstanding_has_sync(&server->outstanding) &&
            (client->statements.pending_bytes >= UNNAMED_UNANSWERED_MAX ||
-            server->statements.expected_bytes >= NAMED_UNANSWERED_MAX);
+            server->statements.parse_bytes >= NAMED_UNANSWERED_MAX);
 }
 
 /* A name whose fate is not known yet (prepared again behind a Sync, or used where a Close of it may have been skipped): the

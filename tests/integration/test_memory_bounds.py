@@ -132,6 +132,30 @@ def test_texts_of_statements_without_end(small):
             assert client.ask(bind("", f"s{n}"), execute()).rows[0][0] == str(n)
 
 
+def test_statements_of_all_clients_together(start_proxy):
+    """Each keeps within its own bound; what is beyond that of all ties a client to its backend, which keeps it."""
+    if is_sanitized():
+        pytest.skip("300 MB of texts are too slow here, and teach nothing new")
+    proxy = start_proxy(automation={"size": 3, "max_overflow": 0})
+    count, end = 260, "x" * KEPT_TEXT
+    crowd = [proxy.wire() for _ in range(40)]
+    for number, client in enumerate(crowd):
+        client.socket.settimeout(60)
+        sender = Sending(client, [parse(f"s{n}", f"SELECT {number}, {n} /* {end} */") + sync() for n in range(count)])
+        assert all(client.answer().kinds == "1Z" for _ in range(count))
+        sender.join()
+        if proxy.pool()["pinned"]:
+            break
+    assert 30 < number < 39, "the bound of all is met, and not before"
+    for n in (0, count - 1):
+        assert client.ask(bind("", f"s{n}"), execute()).rows == [[str(number), str(n)]]
+        assert crowd[0].ask(bind("", f"s{n}"), execute()).rows == [["0", str(n)]]
+    assert "take more than 256 MB" in proxy.log()
+    assert proxy.peak_memory_kb() < (256 << 10) + MEMORY_LIMIT_KB
+    for each in crowd:
+        each.close()
+
+
 def set_many(client, count, value):
     """In one transaction, so that the server is asked once what has come of it."""
     client.query("BEGIN")
