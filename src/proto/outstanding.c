@@ -42,7 +42,6 @@ static void push(struct outstanding *o, uint8_t entry)
     }
     ring_of(o)[(o->head + o->count) & mask] = entry;
     o->count++;
-    o->syncs += entry == 'S';
 }
 
 static uint8_t peek(const struct outstanding *o)
@@ -55,7 +54,6 @@ static uint8_t peek(const struct outstanding *o)
 
 static void pop(struct outstanding *o)
 {
-    o->syncs -= peek(o) == 'S';
     o->head++;
     o->count--;
     if (o->count == 0 && o->ring) {
@@ -121,6 +119,7 @@ void outstanding_sent(struct outstanding *o, uint8_t type)
         o->is_skipping = false;
         o->is_open = false;
         push(o, 'S');
+        o->syncs++;
         break;
     case 'c':
     case 'f':
@@ -288,6 +287,7 @@ static void ready_answered(struct outstanding *o)
 {
     drop_idle_copy_ends(o);
     uint8_t head = peek(o);
+    o->syncs -= head == 'S';
     if (head == 'Q' || head == 'S' || head == 'F')
         pop(o);
     else
