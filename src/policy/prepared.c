@@ -41,6 +41,7 @@ struct statement *statement_intern(struct statement_table *table, const uint8_t 
     snprintf(statement->name, sizeof(statement->name), "%s%llx", table->prefix,
              (unsigned long long)++table->last_number);
     HASH_ADD_KEYPTR(hh, table->by_body, statement->body, statement->key_length, statement);
+    table->bytes += sizeof(*statement) + statement->key_length;
     return statement;
 }
 
@@ -60,6 +61,7 @@ void statement_drop(struct statement_table *table, struct statement *statement)
         return;
     if (statement->is_current)
         HASH_DEL(table->by_body, statement);
+    table->bytes -= sizeof(*statement) + statement->key_length;
     free(statement);
 }
 
@@ -87,8 +89,8 @@ const char *client_statement_name(const struct client_statements *map, const cha
     return NULL;
 }
 
-void client_statement_add(struct client_statements *map, const char *name, size_t length,
-                          struct statement *statement)
+void client_statement_add(struct statement_table *table, struct client_statements *map,
+                          const char *name, size_t length, struct statement *statement)
 {
     struct client_statement *named = memory_alloc(sizeof(*named) + length + 1);
     memcpy(named->name, name, length);
@@ -96,6 +98,7 @@ void client_statement_add(struct client_statements *map, const char *name, size_
     statement->references++;
     HASH_ADD_KEYPTR(hh, map->by_name, named->name, length, named);
     map->bytes += statement->length;
+    table->bytes += sizeof(*named) + length;
 }
 
 static void forget_name(struct statement_table *table, struct client_statements *map,
@@ -103,6 +106,7 @@ static void forget_name(struct statement_table *table, struct client_statements 
 {
     HASH_DEL(map->by_name, named);
     map->bytes -= named->statement->length;
+    table->bytes -= sizeof(*named) + named->hh.keylen;
     statement_drop(table, named->statement);
     free(named);
 }
@@ -184,6 +188,7 @@ void unnamed_sent(struct client_statements *map, const uint8_t *body, size_t len
     unnamed->signs = signs;
     unnamed->was_there = was_there;
     TAILQ_INSERT_TAIL(&map->pending, unnamed, link);
+    map->pending_bytes += unnamed->capacity;
 }
 
 void unnamed_answered(struct client_statements *map, bool has_failed)
@@ -192,6 +197,7 @@ void unnamed_answered(struct client_statements *map, bool has_failed)
     if (!first)
         return;
     TAILQ_REMOVE(&map->pending, first, link);
+    map->pending_bytes -= first->capacity;
     if (has_failed)
         first->length = 0;
     if (map->unnamed)
@@ -206,6 +212,7 @@ bool unnamed_undone(struct client_statements *map)
         return true;
     bool was_there = first->was_there;
     TAILQ_REMOVE(&map->pending, first, link);
+    map->pending_bytes -= first->capacity;
     put_aside(map, first);
     return was_there;
 }
@@ -379,12 +386,16 @@ void expect_answer(struct backend_statements *map, enum expected_kind kind,
     if (name_length > 0)
         memcpy(expected->name, name, name_length);
     TAILQ_INSERT_TAIL(&map->expected, expected, link);
+    if (kind == EXPECT_CLIENT_PARSE)
+        map->parse_bytes += statement->length;
 }
 
 static void forget_expected(struct statement_table *table, struct backend_statements *map,
                             struct expected *expected)
 {
     TAILQ_REMOVE(&map->expected, expected, link);
+    if (expected->kind == EXPECT_CLIENT_PARSE)
+        map->parse_bytes -= expected->statement->length;
     statement_drop(table, expected->statement);
     free(expected);
 }
@@ -457,7 +468,7 @@ static void undo(struct statement_table *table, struct backend_statements *map,
         break;
     case EXPECT_CLIENT_CLOSE:
         if (client && !client_statement_find(client, name, length))
-            client_statement_add(client, name, length, expected->statement);
+            client_statement_add(table, client, name, length, expected->statement);
         break;
     case EXPECT_EVICTION:
         backend_statement_add(table, map, expected->statement);

@@ -38,6 +38,7 @@ struct statement {
 /* All statements of a process. */
 struct statement_table {
     struct statement *by_body;
+    size_t bytes; /* that the statements and the clients' names for them take */
     uint64_t last_number;
     uint64_t last_parse;
     uint64_t
@@ -83,6 +84,7 @@ struct client_statements {
     struct unnamed *unnamed;         /* as the server has confirmed it; may be NULL */
     struct unnamed *spare;
     struct unnamed_list pending;
+    size_t pending_bytes; /* that `pending` owns */
 };
 
 void client_statements_init(struct client_statements *map);
@@ -106,8 +108,8 @@ struct statement *client_statement_find(const struct client_statements *map, con
 const char *client_statement_name(const struct client_statements *map, const char *name,
                                   size_t length);
 /* Takes a reference of its own. */
-void client_statement_add(struct client_statements *map, const char *name, size_t length,
-                          struct statement *statement);
+void client_statement_add(struct statement_table *table, struct client_statements *map,
+                          const char *name, size_t length, struct statement *statement);
 /* The name becomes a former one. */
 void client_statement_remove(struct statement_table *table, struct client_statements *map,
                              const char *name, size_t length);
@@ -152,6 +154,8 @@ struct backend_statements {
     struct backend_statement_list used; /* least recently used first */
     int count;
     struct expected_list expected;
+    size_t
+        parse_bytes; /* of the texts of clients' Parses in it: what else it holds others hold too */
 };
 
 void backend_statements_init(struct backend_statements *map);

@@ -119,6 +119,7 @@ void outstanding_sent(struct outstanding *o, uint8_t type)
         o->is_skipping = false;
         o->is_open = false;
         push(o, 'S');
+        o->syncs++;
         break;
     case 'c':
     case 'f':
@@ -177,16 +178,6 @@ bool outstanding_is_quiet(const struct outstanding *o)
     return peek(o) == OUTSTANDING_QUIET_PARSE;
 }
 
-bool outstanding_has_sync(const struct outstanding *o)
-{
-    const uint8_t *ring = o->ring ? o->ring : o->small;
-    for (uint32_t i = 0; i < o->count; i++) {
-        if (ring[(o->head + i) & ring_mask(o)] == 'S')
-            return true;
-    }
-    return false;
-}
-
 static bool is_eventful(uint8_t entry)
 {
     return is_tracked(entry) || is_unnamed(entry) || entry == OUTSTANDING_PROVIDED_UNNAMED;
@@ -243,6 +234,7 @@ static void begin_copy_in(struct outstanding *o)
             is_ended = true;
         } else if (entry == 'S') {
             was_synced = true;
+            o->syncs--;
         } else {
             o->is_confused = true; /* the server will refuse a message in mid-COPY */
         }
@@ -295,6 +287,7 @@ static void ready_answered(struct outstanding *o)
 {
     drop_idle_copy_ends(o);
     uint8_t head = peek(o);
+    o->syncs -= head == 'S';
     if (head == 'Q' || head == 'S' || head == 'F')
         pop(o);
     else

@@ -27,6 +27,7 @@ struct outstanding {
     uint32_t capacity; /* a power of two, or 0 */
     uint32_t head;
     uint32_t count;
+    uint32_t syncs; /* among them: a pipeline asks with every message */
     uint8_t small[16];
     bool is_skipping;     /* an error was met and the Sync that ends it has not been sent yet */
     bool is_open;         /* extended messages were sent since the last Sync or Query */
@@ -108,7 +109,10 @@ static inline bool outstanding_is_in_query(const struct outstanding *outstanding
            !outstanding->is_copying_in && !outstanding->is_sync_unsure;
 }
 /* Whether a Sync is among what is owed: answers will come without anything more being sent. */
-bool outstanding_has_sync(const struct outstanding *outstanding);
+static inline bool outstanding_has_sync(const struct outstanding *outstanding)
+{
+    return outstanding->syncs > 0;
+}
 void outstanding_free(struct outstanding *outstanding);
 
 #endif

@@ -333,7 +333,8 @@ void client_granted(struct client *client, struct server *server)
 static size_t console_input(struct client *client, const uint8_t *bytes, size_t length)
 {
     size_t at = 0;
-    while (length - at >= 5 && client->state == CLIENT_CONSOLE && !client->is_busy) {
+    while (length - at >= 5 && client->state == CLIENT_CONSOLE && !client->is_busy &&
+           stream_backlog(&client->stream) < BACKLOG_MAX) {
         uint32_t message = read_u32(bytes + at + 1);
         if (message < 4 || message > CONSOLE_MESSAGE - 8) {
             client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,

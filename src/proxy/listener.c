@@ -36,12 +36,30 @@ static void refuse(int fd, const char *message)
     struct buffer answer = {0};
     build_error(
         &answer, 'E',
-        &(struct error_fields){"FATAL", SQLSTATE_TOO_MANY_CONNECTIONS, message, NULL, NULL});
+        &(struct error_fields){
+            "FATAL", SQLSTATE_TOO_MANY_CONNECTIONS, message, NULL,
+            "Raise the limit of open files: LimitNOFILE in the service's unit, or ulimit -n."});
     if (send(fd, buffer_bytes(&answer), buffer_length(&answer), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         log_event(LOG_LEVEL_DEBUG, "a refused client was gone already",
                   LOG_FIELD_TEXT("refusal", message));
     buffer_free(&answer);
     close(fd);
+}
+
+void listener_check_descriptors(const struct proxy *proxy)
+{
+    struct rlimit limit;
+    const struct config *config = proxy->config;
+    int64_t needed = (int64_t)config->max_clients + config->total_connections + KEPT_DESCRIPTORS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur >= (rlim_t)needed)
+        return;
+    log_event(LOG_LEVEL_WARNING, "fewer open files are allowed than max_clients needs",
+              LOG_FIELD_NUMBER("max_clients", config->max_clients),
+              LOG_FIELD_NUMBER("needed", needed), LOG_FIELD_NUMBER("allowed", limit.rlim_cur),
+              LOG_FIELD_TEXT("consequence", "clients beyond that are refused with 53300"),
+              LOG_FIELD_TEXT("hint", "raise LimitNOFILE in the service's unit, or ulimit -n; or "
+                                     "lower max_clients in [pgreserve]"));
 }
 
 static void pause_accepting(struct proxy *proxy)

@@ -16,4 +16,7 @@ void listener_hold_all(struct proxy *proxy, bool is_held);
 /* The sockets' files are another process's now: closing does not remove them. */
 void listener_leave_files(struct proxy *proxy);
 
+/* Says so in the log when max_clients (each a descriptor) and total_connections need more than the process may have. */
+void listener_check_descriptors(const struct proxy *proxy);
+
 #endif

@@ -2,16 +2,20 @@
  * login_guard.c - looks at what a server asks during a login, before libpq reads it: see login_guard.h.
  *
  * In the clear by MSG_PEEK, through TLS by SSL_peek on libpq's own SSL; both leave everything where it is.  Only while libpq
- * awaits a request for proof: before that it speaks TLS, and afterwards the server's rows of parameters are nobody's danger.
+ * awaits a request for proof: before that it speaks TLS, and afterwards only how much the server says can do harm, which is
+ * counted as the kernel has it, TLS or not.  A login takes 1 kB, one with a chain of certificates some ten.
  */
 #include "proxy/login_guard.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+
+#define LOGIN_BYTES_MAX (256u << 10)
 
 /* The number of bytes that can be read at once, at most `room`; 0: none yet; -1: an end or an error, which is libpq's to see. */
 static ssize_t peek(PGconn *conn, uint8_t *bytes, size_t room)
@@ -49,4 +53,12 @@ enum sasl_guard_verdict login_guard_look(struct server *server, char *why, size_
     else if (verdict == SASL_GUARD_REFUSE)
         snprintf(why, why_bytes, "the server does not ask for a proof in the protocol's way");
     return verdict;
+}
+
+bool login_guard_is_brief(struct server *server)
+{
+    int waiting = 0;
+    if (ioctl(PQsocket(server->conn), FIONREAD, &waiting) == 0 && waiting > 0)
+        server->login_bytes += (size_t)waiting; /* what libpq leaves is counted again: a few kB */
+    return server->login_bytes <= LOGIN_BYTES_MAX;
 }

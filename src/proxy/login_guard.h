@@ -11,4 +11,10 @@
  * what for. */
 enum sasl_guard_verdict login_guard_look(struct server *server, char *why, size_t why_bytes);
 
+/* What a login that says too much fails with. */
+#define LOGIN_GUARD_TOO_MUCH "the server says too much during the login: more than 256 kB"
+/* To be called before libpq reads, during a login and the questions at its end.  False when the server has sent more than
+ * that: libpq keeps a message until it is whole, and every parameter, however many there are. */
+bool login_guard_is_brief(struct server *server);
+
 #endif

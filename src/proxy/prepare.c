@@ -12,15 +12,22 @@
  */
 #include <string.h>
 
+#include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
+#include "proxy/events.h"
 #include "proxy/prepare_inside.h"
 #include "proxy/settle.h"
 
-#define STATEMENT_MAX    32768u /* longer Query and Parse messages are not waited for, nor shared */
-#define NAMES_MAX        16384u /* longer names are not looked at */
-#define CLIENT_NAMES_MAX 10000u /* names of one client; more tie it to its backend */
-#define CLIENT_TEXTS_MAX (8u << 20) /* bytes of their texts, likewise */
+#define STATEMENT_MAX      32768u /* longer Query and Parse messages are not waited for, nor shared */
+#define NAMES_MAX          16384u       /* longer names are not looked at */
+#define CLIENT_NAMES_MAX   10000u       /* names of one client; more tie it to its backend */
+#define CLIENT_TEXTS_MAX   (8u << 20)   /* bytes of their texts, likewise */
+#define ALL_STATEMENTS_MAX (256u << 20) /* bytes of all clients' texts and names, likewise */
+/* Bytes of statements on their way, for a server keeps its short answers back until it has 8 kB of them: thousands of
+ * statements. */
+#define UNNAMED_UNANSWERED_MAX (1u << 20)
+#define NAMED_UNANSWERED_MAX   (4u << 20)
 
 /* Where the names of a message stand. */
 struct head {
@@ -133,9 +140,8 @@ static void evict(struct client *client, struct server *server)
 /* Whether the statement's Parse is on its way in an earlier batch, which an error may skip. */
 static bool is_unsure(const struct server *server, const struct statement *statement)
 {
-    return !TAILQ_EMPTY(&server->statements.expected) &&
-           expected_decides_statement(&server->statements, statement) &&
-           outstanding_has_sync(&server->outstanding);
+    return outstanding_has_sync(&server->outstanding) &&
+           expected_decides_statement(&server->statements, statement);
 }
 
 /* Ends a batch of ours, which must not seem to be one that the client has begun. */
@@ -200,7 +206,8 @@ static void keep_unnamed(struct client *client, const uint8_t *bytes, size_t at_
     bool was_there = client->has_own_unnamed;
     client->has_own_unnamed = true;
     client->has_set_unnamed = true;
-    client->has_unbound_parse = at_hand < (size_t)message + 1;
+    client->has_unbound_parse =
+        at_hand < (size_t)message + 1 || client->statements.pending_bytes >= UNNAMED_UNANSWERED_MAX;
     if (client->has_unbound_parse)
         unnamed_sent(&client->statements, NULL, 0, 0, was_there);
     else
@@ -268,7 +275,8 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
     struct statement *statement =
         statement_intern(table, body, length, buffer_bytes(&under), buffer_length(&under));
     buffer_free(&under);
-    if (client_statement_name(&client->statements, statement->name, strlen(statement->name)))
+    if (statement->references > 1 &&
+        client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement); /* two names of one client are two statements */
     if (!backend_statement_use(&server->statements, statement))
         evict(client, server);
@@ -281,7 +289,7 @@ static void parse_new(struct client *client, struct server *server, uint32_t mes
     expect_answer(&server->statements, EXPECT_CLIENT_PARSE, statement, head->name,
                   head->name_length);
     backend_statement_add(table, &server->statements, statement);
-    client_statement_add(&client->statements, head->name, head->name_length, statement);
+    client_statement_add(table, &client->statements, head->name, head->name_length, statement);
     queue_head(server, 'P', message, head, statement->name);
     statement_drop(table, statement); /* the maps have their own references */
 }
@@ -297,8 +305,21 @@ void prepare_carry(struct client *client, const char *name, size_t name_length, 
         client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement);
     statement->signs = signs;
-    client_statement_add(&client->statements, name, name_length, statement);
+    client_statement_add(table, &client->statements, name, name_length, statement);
     statement_drop(table, statement);
+}
+
+/* One client's bound times all clients is too much. */
+static bool no_more_are_kept(struct client *client)
+{
+    if (prepare_table(client)->bytes < ALL_STATEMENTS_MAX)
+        return false;
+    log_client(
+        LOG_LEVEL_WARNING, client, "a client keeps its connection",
+        LOG_FIELD_TEXT("reason", "all clients' prepared statements together take more than 256 MB"),
+        LOG_FIELD_TEXT("hint",
+                       "have drivers keep fewer of them, and close those that are used once"));
+    return true;
 }
 
 static struct prepared_head translate_parse(struct client *client, struct server *server,
@@ -311,10 +332,12 @@ static struct prepared_head translate_parse(struct client *client, struct server
         return prepare_passes();
     struct statement *known =
         client_statement_find(&client->statements, head.name, head.name_length);
-    if (!known && (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
-                   client->pool->config->max_prepared_statements == 0 ||
-                   HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX ||
-                   client->statements.bytes >= CLIENT_TEXTS_MAX)) {
+    if (!known &&
+        (at_hand < (size_t)message + 1 || message > STATEMENT_MAX ||
+         client->pool->config->max_prepared_statements == 0 ||
+         HASH_COUNT(client->statements.by_name) >= CLIENT_NAMES_MAX ||
+         client->statements.bytes >= CLIENT_TEXTS_MAX ||
+         server->statements.parse_bytes >= NAMED_UNANSWERED_MAX || no_more_are_kept(client))) {
         settle_pin(client, PIN_BIT(PIN_STATEMENTS));
         return prepare_passes();
     }
@@ -462,6 +485,15 @@ void prepare_make_private(struct client *client, struct server *server)
     settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }
 
+/* More statements are on their way than are kept, and a Sync among them has the server answer: that is waited for.  Without
+ * one it may not answer, and what comes then is not kept. */
+static bool awaits_too_many(const struct client *client, const struct server *server)
+{
+    return outstanding_has_sync(&server->outstanding) &&
+           (client->statements.pending_bytes >= UNNAMED_UNANSWERED_MAX ||
+            server->statements.parse_bytes >= NAMED_UNANSWERED_MAX);
+}
+
 /* A name whose fate is not known yet (prepared again behind a Sync, or used where a Close of it may have been skipped): the
  * server decides first. */
 bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
@@ -471,6 +503,8 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
     const struct server *server = client->server;
     bool is_undecided = server && (!TAILQ_EMPTY(&server->statements.expected) ||
                                    !TAILQ_EMPTY(&client->statements.pending));
+    if (is_undecided && type == 'P' && awaits_too_many(client, server))
+        return true;
     if (!is_undecided || (type != 'P' && type != 'B' && type != 'D' && type != 'C') ||
         !read_head(type, bytes, part_at_hand(at_hand, message), &head))
         return false;
@@ -478,6 +512,6 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
         return false; /* a portal's name */
     if (head.name_length == 0)
         return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
-    return expected_decides(&server->statements, head.name, head.name_length, type != 'P') &&
-           outstanding_has_sync(&server->outstanding);
+    return outstanding_has_sync(&server->outstanding) &&
+           expected_decides(&server->statements, head.name, head.name_length, type != 'P');
 }

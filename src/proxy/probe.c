@@ -23,6 +23,7 @@
 
 #include "base/memory.h"
 #include "proxy/events.h"
+#include "proxy/login_guard.h"
 #include "proxy/upstream.h"
 
 #define DISTINCT 3
@@ -250,6 +251,10 @@ static void on_probe_event(evutil_socket_t fd, short what, void *arg)
     bool is_ok = true;
     (void)fd;
     server->proxy->now_us = clock_now_us();
+    if (!login_guard_is_brief(server)) {
+        server_login_failed(server, LOGIN_GUARD_TOO_MUCH);
+        return;
+    }
     if ((what & EV_READ) && !PQconsumeInput(server->conn)) {
         server_login_failed(server, PQerrorMessage(server->conn));
         return;

@@ -485,6 +485,7 @@ bool proxy_start(struct proxy *proxy)
         }
         reload_choose_primary(pool);
     }
+    listener_check_descriptors(proxy);
     if (!listener_open_all(proxy)) {
         proxy->exit_status = 1;
         return false;

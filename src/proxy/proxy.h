@@ -198,7 +198,7 @@ struct client {
     bool has_asked_gss : 1;
     bool has_own_unnamed : 1; /* the backend's unnamed statement is its own, or there is none */
     bool
-        has_unbound_parse : 1; /* an unnamed statement too long to be kept, which no Bind has used yet */
+        has_unbound_parse : 1; /* an unnamed statement that is not kept, and that no Bind has used yet */
     bool
         has_set_unnamed : 1; /* a Parse or Close of its unnamed statement was sent since the last Sync */
     bool saw_copy : 1;       /* the last text may be a COPY */
@@ -276,6 +276,7 @@ struct server {
     bool has_login_event;
     bool awaits_more;        /* the login's event tells of new bytes alone */
     struct sasl_guard guard; /* what the server has asked for so far */
+    size_t login_bytes;      /* that it has sent before it was ours to relay */
     struct stream stream;
     bool is_streaming; /* the login is done and `stream` is open */
     struct outstanding outstanding;

@@ -19,6 +19,8 @@
 #define HEADER_BYTES  5
 #define MESSAGE_LARGE 0x3fffffffu /* PostgreSQL's PQ_LARGE_MESSAGE_LIMIT */
 #define MESSAGE_SMALL 10000u      /* PQ_SMALL_MESSAGE_LIMIT */
+#define QUEUED_MAX                                                                                 \
+    262144u /* bytes on their way to the server: a Bind may have its statement sent before it */
 
 /* Where in the passing message its statement's text is. */
 enum text_phase { TEXT_NONE, TEXT_QUERY, TEXT_PARSE_NAME, TEXT_PARSE };
@@ -306,7 +308,8 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
         }
         if (length - at < HEADER_BYTES)
             break;
-        if (client->server && client->server->outstanding.count >= OUTSTANDING_MAX)
+        if (client->server && (client->server->outstanding.count >= OUTSTANDING_MAX ||
+                               stream_backlog(&client->server->stream) >= QUEUED_MAX))
             break;
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);

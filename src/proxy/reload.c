@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "config/config_parse.h"
 #include "proxy/login.h"
+#include "proxy/listener.h"
 #include "proxy/proxy.h"
 #include "proxy/upstream.h"
 
@@ -160,6 +161,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
     verifiers_refresh(proxy);
     process_allow_core_dumps(next->core_dumps);
     log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
+    listener_check_descriptors(proxy);
     proxy_run_pools(proxy);
     return true;
 }

@@ -198,6 +198,10 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
     (void)what;
     server->proxy->now_us = clock_now_us();
     char why[256];
+    if (!login_guard_is_brief(server)) {
+        server_login_failed(server, LOGIN_GUARD_TOO_MUCH);
+        return;
+    }
     switch (login_guard_look(server, why, sizeof(why))) {
     case SASL_GUARD_MORE:
         if (!server->awaits_more)

@@ -58,10 +58,15 @@ static int count_clients(const struct client *client, bool by_user)
     return count;
 }
 
-static bool refuse_limit(struct client *client, const char *which, int limit)
+/* `key` stands in the section of this pool, or of none. */
+static bool refuse_limit(struct client *client, const char *which, int limit, const char *key,
+                         const char *pool)
 {
     char *text = memory_printf("no more connections allowed (%s of %d reached)", which, limit);
-    client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, text, NULL, NULL);
+    char *hint = memory_printf("Raise %s in [%s%s], or close connections that nobody uses.", key,
+                               pool ? "pool:" : "pgreserve", pool ? pool : "");
+    client_fatal(client, SQLSTATE_TOO_MANY_CONNECTIONS, text, NULL, hint);
+    free(hint);
     free(text);
     return false;
 }
@@ -71,14 +76,18 @@ static bool within_limits(struct client *client)
 {
     const struct config_pool *pool = client->pool->config;
     if (client->proxy->client_count > client->proxy->config->max_clients && pool->reserved == 0)
-        return refuse_limit(client, "max_clients", client->proxy->config->max_clients);
+        return refuse_limit(client, "max_clients", client->proxy->config->max_clients,
+                            "max_clients", NULL);
     if (pool->max_clients > 0 && client->pool->clients >= pool->max_clients)
-        return refuse_limit(client, "max_clients of this pool", pool->max_clients);
+        return refuse_limit(client, "max_clients of this pool", pool->max_clients, "max_clients",
+                            pool->name);
     if (pool->max_clients_per_user > 0 && count_clients(client, true) >= pool->max_clients_per_user)
-        return refuse_limit(client, "max_clients_per_user", pool->max_clients_per_user);
+        return refuse_limit(client, "max_clients_per_user", pool->max_clients_per_user,
+                            "max_clients_per_user", pool->name);
     if (pool->max_clients_per_address > 0 && !client->is_unix &&
         count_clients(client, false) >= pool->max_clients_per_address)
-        return refuse_limit(client, "max_clients_per_address", pool->max_clients_per_address);
+        return refuse_limit(client, "max_clients_per_address", pool->max_clients_per_address,
+                            "max_clients_per_address", pool->name);
     return true;
 }
 

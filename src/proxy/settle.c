@@ -30,8 +30,10 @@
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
 
-#define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
-#define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
+#define QUESTIONS_FAIL_MOST 3     /* in a row, before the client is tied */
+#define CUSTOMS_MAX_BYTES   4096  /* names of custom settings that are asked for */
+#define SETTINGS_MAX_BYTES  65536 /* of one session's, with their names, that are carried about */
+#define TOLD_MAX            100   /* settings that a server reports: some 15 */
 
 bool settle_is_shared(const struct client *client)
 {
@@ -390,7 +392,8 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     const char *name;
     const char *value;
     enum pin pin;
-    if (length == 0) { /* too long to be looked into: a value that is not carried about */
+    if (length == 0 ||
+        buffer_length(&server->draft.text) > SETTINGS_MAX_BYTES) { /* not carried about */
         server->found |= PIN_BIT(PIN_SETTING);
         return;
     }
@@ -483,6 +486,9 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
 static void note(struct client *client, struct settings **list, const char *name, const char *value)
 {
     struct settings_draft draft = {0};
+    if (*list && !settings_get(*list, name) &&
+        ((*list)->count >= TOLD_MAX || (*list)->length >= SETTINGS_MAX_BYTES))
+        return; /* no PostgreSQL: passed on, and not remembered */
     if (*list) {
         replace(table_of(client), list, settings_with(table_of(client), *list, name, value));
         return;

@@ -2,7 +2,8 @@
 
 `HostileServer(script)` listens; each connection's thread answers SSLRequest as told (b"N"), reads the start-up
 packet and calls script(peer), which may receive() and send() what it likes.  `Meddler(port, change)` relays to
-a real server, in the clear, and passes each of its messages through change(message), which returns bytes in its place.
+a real server, in the clear, and passes each of its messages through change(message), which returns bytes in its place, or
+pieces of them.  `Swallower(port, stand_in)` keeps a client's huge messages from the server.
 """
 
 import socket
@@ -100,12 +101,55 @@ class Meddler(Link):
         server.socket.settimeout(None)
         try:
             while True:
-                message = server.receive()
-                target.sendall(self.change(message))
+                changed = self.change(server.receive())
+                for piece in [changed] if isinstance(changed, bytes) else changed:
+                    target.sendall(piece)
         except (OSError, wire.Closed):
             pass
         try:
             target.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+
+class Swallower(Link):
+    """A Link that reads a client's messages of more than a megabyte as a server would, and passes `stand_in` in place of each.
+    Only without TLS."""
+
+    def __init__(self, target_port, stand_in):
+        self.stand_in, self.swallowed = stand_in, 0
+        super().__init__(target_port)
+
+    def _relay(self, source, target):
+        try:
+            is_servers = source.getpeername()[1] == self.target_port
+        except OSError:  # gone already
+            is_servers = False
+        if is_servers:
+            super()._relay(source, target)
+            return
+        client = Peer(source)
+        client.socket.settimeout(None)
+        try:
+            (length,) = struct.unpack("!I", client.read_exactly(4))
+            target.sendall(struct.pack("!I", length) + client.read_exactly(length - 4))
+            while True:
+                head = client.read_exactly(5)
+                left = struct.unpack_from("!I", head, 1)[0] - 4
+                if left <= 1_000_000:
+                    target.sendall(head + client.read_exactly(left))
+                    continue
+                target.sendall(self.stand_in)
+                while left > 0:
+                    part = source.recv(min(left, 1 << 20))
+                    if not part:
+                        raise wire.Closed("in mid-message")
+                    left -= len(part)
+                    self.swallowed += len(part)
+        except (OSError, wire.Closed):
+            pass
+        try:
+            target.shutdown(socket.SHUT_WR)
         except OSError:
             pass
 

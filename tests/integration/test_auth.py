@@ -195,6 +195,9 @@ def test_client_limits_name_the_limit_and_its_value(start_proxy, limit, count):
     error = refusal(proxy, ROLE, PASSWORD)
     assert (error.severity, error.sqlstate) == ("FATAL", "53300")
     assert "3" in error.message
+    ((section, settings),) = limit.items()
+    name = "pgreserve" if section == "pgreserve" else f"pool:{section}"
+    assert f"Raise {next(iter(settings))} in [{name}]" in error.hint
     inside.pop().close()
     proxy.wait_pool(clients=count - 1)
     assert login(proxy, ROLE, PASSWORD) == ROLE

@@ -46,6 +46,30 @@ def test_console_http_and_developers_get_in_during_a_storm(tight):
     tight.wait_pool(clients=0)
 
 
+def test_too_few_for_max_clients_is_said_at_the_start_and_when_it_is_changed(tight):
+    def warnings():
+        return [line for line in tight.log().splitlines() if "fewer open files are allowed than max_clients needs" in line]
+    (line,) = warnings()
+    for words in ("max_clients=1000", f"allowed={LIMIT}", "LimitNOFILE", "WARNING"):
+        assert words in line
+    tight.admin("SET max_clients = 20")
+    assert len(warnings()) == 1
+    tight.admin("SET max_clients = 2000")
+    assert len(warnings()) == 2
+    tight.admin("RELOAD")
+    assert "max_clients=1000" in warnings()[2]
+
+
+def test_refusal_for_want_of_descriptors_says_what_raises_the_limit(tight):
+    clients = storm(tight, 100)
+    with Wire(tight.port()) as late:
+        late.send(wire.startup(user=ROLE, database="app"))
+        refused = late.final_error()
+    assert refused.sqlstate == "53300" and "descriptors" in refused.message and "LimitNOFILE" in refused.hint
+    for client in clients:
+        client.close()
+
+
 def test_those_inside_work_on_during_a_storm(tight):
     with tight.wire() as inside:
         clients = storm(tight, 300)

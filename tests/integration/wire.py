@@ -65,14 +65,14 @@ def parse(name, sql, types=()):
 
 
 def bind(portal="", statement="", values=()):
-    body = text(portal) + text(statement) + struct.pack("!HH", 0, len(values))
+    parts = [text(portal), text(statement), struct.pack("!HH", 0, len(values))]
     for value in values:
         if value is None:
-            body += struct.pack("!i", -1)
+            parts.append(struct.pack("!i", -1))
         else:
             raw = value if isinstance(value, bytes) else str(value).encode()
-            body += struct.pack("!i", len(raw)) + raw
-    return message("B", body + struct.pack("!H", 0))
+            parts += [struct.pack("!i", len(raw)), raw]
+    return message("B", b"".join(parts) + struct.pack("!H", 0))
 
 
 def describe(what, name=""):
