@@ -1,7 +1,7 @@
 """A server that means harm, and a road on which somebody changes what a server says.
 
-`HostileServer(script)` listens; each connection's thread answers SSLRequest as told (b"N"), reads the start-up
-packet and calls script(peer), which may receive() and send() what it likes.  `Meddler(port, change)` relays to
+`HostileServer(script)` listens; each connection's thread answers SSLRequest as told (b"N"; with a `tls` context
+b"S" and a handshake), reads the start-up packet and calls script(peer), which may receive() and send() what it likes.  `Meddler(port, change)` relays to
 a real server, in the clear, and passes each of its messages through change(message), which returns bytes in its place.
 """
 
@@ -37,8 +37,8 @@ class Peer(wire.Wire):
 
 
 class HostileServer:
-    def __init__(self, script, encryption=b"N"):
-        self.script, self.encryption = script, encryption
+    def __init__(self, script, encryption=b"N", tls=None):
+        self.script, self.encryption, self.tls = script, b"S" if tls else encryption, tls
         self.peers, self.codes, self.problems = [], [], []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
         self.port = self.listener.getsockname()[1]
@@ -72,6 +72,8 @@ class HostileServer:
             self.codes.append(code)
             while code in (80877103, 80877104):
                 peer.send(self.encryption)
+                if self.tls:
+                    peer.socket = self.tls.wrap_socket(peer.socket, server_side=True)
                 code, _ = peer.packet()
                 self.codes.append(code)
             self.script(peer)
