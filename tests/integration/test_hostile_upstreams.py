@@ -143,6 +143,20 @@ def test_server_that_leaves_in_the_middle_of_what_it_asks_is_noticed_then(start_
         assert_serves(proxy)
 
 
+def test_server_whose_last_words_come_with_its_welcome(beside):
+    """In one piece, so that libpq has read them and the login has gone well: they are told, and the connection is given to nobody."""
+    def script(peer):
+        words = wire.text("SFATAL") + wire.text("VFATAL") + wire.text("C57P01") + wire.text("Mnot today") + b"\0"
+        peer.send(message("R", b"\0\0\0\0") + message("K", b"\0" * 8) + message("Z", b"I") + message("E", words))
+        peer.receive()  # it does not close
+
+    with HostileServer(script) as server:
+        proxy = beside(server)
+        error = meet(proxy)
+        assert error.sqlstate == "08001" and error.message == "could not connect to upstream: not today"
+        assert_serves(proxy)
+
+
 @pytest.mark.parametrize("tail", [b"x" * 60000 + b",s=AAAA,i=4096", b"x" * 1500 + b",s=AAAA,i=4096", b",s=" + b"A" * 1600 + b",i=4096",
                                   b",s=,i=1", b",i=4096", b"", b",s=AAAA,i=0", b",s=AAAA,i=-1", b",s=AAAA,i=4096,x=" + b"y" * 900],
                          ids=lambda tail: tail[:10].decode() + f"({len(tail)})")
