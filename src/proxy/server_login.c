@@ -164,6 +164,11 @@ void server_login_probed(struct server *server)
     SSL *ssl = PQsslInUse(server->conn) ? PQsslStruct(server->conn, "OpenSSL") : NULL;
     if (ssl)
         SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* libpq's own way to the socket claims that what could not be written was written (pqsecure_raw_write) */
+    if (ssl && !SSL_set_fd(ssl, PQsocket(server->conn))) {
+        server_login_failed(server, "out of memory");
+        return;
+    }
     if (!stream_open(&server->stream, proxy->base, PQsocket(server->conn), ssl, server_on_stream,
                      server)) {
         server_login_failed(server, "cannot watch the connection's socket");
@@ -201,6 +206,8 @@ static void watch_login(struct server *server, short what)
                  on_login_event, server);
     server->has_login_event = event_add(&server->login_event, NULL) == 0;
     server->awaits_more = (what & EV_ET) != 0;
+    if (!server->has_login_event)
+        server_login_failed(server, "cannot watch the connection's socket");
 }
 
 static void on_login_event(evutil_socket_t fd, short what, void *arg)
