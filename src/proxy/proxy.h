@@ -20,10 +20,10 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <libpq-fe.h>
-#include <uthash.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "config/config.h"
 #include "config/rules.h"
 #include "config/users.h"
