@@ -8,7 +8,6 @@ a real server, in the clear, and passes each of its messages through change(mess
 import socket
 import struct
 import threading
-import time
 
 import wire
 from faults import Link
@@ -105,23 +104,6 @@ class Meddler(Link):
                 message = server.receive()
                 target.sendall(self.change(message))
         except (OSError, wire.Closed):
-            pass
-        try:
-            target.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-
-
-class Dripper(Link):
-    def _relay(self, source, target):
-        try:
-            drips = source.getpeername()[1] == self.target_port
-            target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while part := source.recv(65536):
-                for at in range(0, len(part), 1 if drips else len(part)):
-                    target.sendall(part[at:at + 1] if drips else part)
-                    time.sleep(0.0002 if drips else 0)  # so that the pieces are seen as such
-        except OSError:
             pass
         try:
             target.shutdown(socket.SHUT_RDWR)

@@ -13,7 +13,8 @@ import struct
 import pytest
 
 import wire
-from hostile import Dripper, HostileServer, Meddler
+from faults import Dripper
+from hostile import HostileServer, Meddler
 from server import PASSWORD, ROLE
 from test_published_vulnerabilities import assert_serves
 from waiting import Stopwatch
