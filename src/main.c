@@ -10,10 +10,12 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <jansson.h>
 
 #include "admin/console.h"
 #include "admin/http.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/privileges.h"
 #include "base/process.h"
 #include "cli/check.h"
@@ -47,6 +49,13 @@ static struct config *load(const char *file)
         fprintf(stderr, "%s\n", errors.items[i]);
     config_errors_free(&errors);
     return config;
+}
+
+/* Before these libraries have allocated anything: what they cannot have ends the process as our own does (base/memory.h). */
+static void share_memory_policy(void)
+{
+    event_set_mem_functions(memory_take, memory_resize, free);
+    json_set_alloc_funcs(memory_take, free);
 }
 
 static struct event_base *new_base(void)
@@ -119,6 +128,7 @@ static int run_command(const char *file, char **arguments)
         return EXIT_BAD_CONFIGURATION;
     log_setup((enum log_level)config->log_level, config->log_format == LOG_FORMAT_JSON);
     signal(SIGPIPE, SIG_IGN);
+    share_memory_policy();
     raise_descriptor_limit();
     process_allow_core_dumps(config->core_dumps);
     log_event(LOG_LEVEL_INFO, "starting", LOG_FIELD_TEXT("version", PGRESERVE_VERSION),

@@ -32,6 +32,11 @@ void *memory_resize(void *old, size_t size)
     return p;
 }
 
+void *memory_take(size_t size)
+{
+    return memory_resize(NULL, size);
+}
+
 char *memory_strdup(const char *text)
 {
     return text ? memory_strndup(text, strlen(text)) : NULL;

@@ -1,8 +1,10 @@
 /*
  * memory.h - allocation that does not fail.
  *
- * Out of memory ends the process after a log line; sizes that a client chose never come here
- * unchecked (base/buffer.h refuses those instead).
+ * Out of memory ends the process after a log line, and the service manager starts it anew: half a daemon would keep
+ * everybody's connections and serve nobody.  Sizes that a client chose never come here unchecked; what is kept of a
+ * message is bounded (PROXY_HELD_MAX).  libevent, jansson and uthash allocate in the same way, for they would go on without
+ * what they could not have; libpq's and OpenSSL's failures end one connection, and are left to them.
  */
 #ifndef BASE_MEMORY_H
 #define BASE_MEMORY_H
@@ -11,6 +13,7 @@
 
 void *memory_alloc(size_t size);             /* zeroed; free() it */
 void *memory_resize(void *old, size_t size); /* realloc; new bytes are not zeroed */
+void *memory_take(size_t size);              /* malloc, for libraries that want their own */
 char *memory_strdup(const char *text);       /* NULL gives NULL */
 char *memory_strndup(const char *text, size_t length);
 char *memory_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -9,9 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
-
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/memory.h"
 
 #define USERS_FILE_MAX (64u << 20)

@@ -198,21 +198,37 @@ bool channel_wait(struct channel *channel, int64_t timeout_us, struct channel_me
     return false;
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg)
+static void receive_pieces(struct channel *channel, size_t most)
 {
-    struct channel *channel = arg;
     bool has_more = true;
     uint8_t type;
-    (void)fd;
-    (void)what;
-    channel->is_receiving = true;
-    for (int i = 0; i < TURN_PIECES && has_more && !channel->has_ended; i++) {
+    for (size_t i = 0; i < most && has_more && !channel->has_ended; i++) {
         if (!receive_piece(channel, &type, &has_more))
             continue;
         struct channel_message message = complete(channel, type);
         channel->receiver(channel->arg, &message);
         forget_message(channel);
     }
+}
+
+void channel_hear(struct channel *channel)
+{
+    if (channel->is_receiving || channel->has_ended)
+        return;
+    channel->is_receiving = true;
+    receive_pieces(channel, SIZE_MAX);
+    channel->is_receiving = false;
+    if (channel->is_freed)
+        destroy(channel);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct channel *channel = arg;
+    (void)fd;
+    (void)what;
+    channel->is_receiving = true;
+    receive_pieces(channel, TURN_PIECES);
     if (channel->has_ended && !channel->is_freed) {
         event_del(channel->read_event);
         event_del(channel->write_event);

@@ -38,6 +38,8 @@ bool channel_wait(struct channel *channel, int64_t timeout_us, struct channel_me
 /* From now on messages come by callback. */
 void channel_listen(struct channel *channel, struct event_base *base, channel_receiver receiver,
                     channel_ender ender, void *arg);
+/* Hands out by callback what has come in already; the end, if that is next, comes later as ever. */
+void channel_hear(struct channel *channel);
 /* Queues a copy of the bytes and sends what can be sent; `fd` stays the caller's and must be open until it is sent. */
 void channel_send(struct channel *channel, uint8_t type, const void *bytes, size_t length, int fd);
 /* Pieces that wait to be sent: who has much to say stops here for a while. */

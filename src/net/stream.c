@@ -35,17 +35,33 @@ static void stream_break(struct stream *stream, int error)
     stream->may_read = false;
 }
 
-/* Few streams ever have to wait with a write, so that its event is made when one does: 128 bytes of every client. */
+/* Bytes could not be written and are lost, so that nothing may follow them.  That does not end reading: what the peer said
+ * last is there to read, and behind it stream_read finds the end.  No edge may follow, and whoever wrote may be busy with
+ * another connection by now, so the owner is called to look. */
+static void give_up_writing(struct stream *stream, int error)
+{
+    stream->may_read = true;
+    stream->saw_close = true;
+    event_active(&stream->read_event, EV_READ, 0);
+    if (stream->error == 0)
+        stream->error = error != 0 ? error : EIO;
+    buffer_free(&stream->out);
+}
+
+/* Few streams ever have to wait with a write, so that its event is made when one does: 128 bytes of every client.  Without
+ * it nobody would ever write the rest. */
 static void arm_write(struct stream *stream)
 {
-    if (stream->write_event)
+    if (stream->write_event || stream->error != 0)
         return;
     stream->write_event = event_new(event_get_base(&stream->read_event), stream->fd,
                                     EV_WRITE | EV_ET, on_event, stream);
-    if (stream->write_event && event_add(stream->write_event, NULL) != 0) {
+    if (stream->write_event && event_add(stream->write_event, NULL) == 0)
+        return;
+    give_up_writing(stream, errno);
+    if (stream->write_event)
         event_free(stream->write_event);
-        stream->write_event = NULL;
-    }
+    stream->write_event = NULL;
 }
 
 static void disarm_write(struct stream *stream)
@@ -93,6 +109,18 @@ static void count(const struct stream *stream, enum count which, size_t bytes)
         stream->counts[which] += bytes;
 }
 
+/* Nothing is there to read.  Where writing was given up while the peer lives, for lack of memory or buffers say, there is
+ * nothing to wait for either; a peer that has closed is met at its end. */
+static ssize_t read_later(struct stream *stream)
+{
+    if (stream->error != 0 && stream->error != EPIPE) {
+        stream_break(stream, stream->error);
+        return STREAM_END;
+    }
+    stream->may_read = false;
+    return STREAM_AGAIN;
+}
+
 static ssize_t tls_read(struct stream *stream, void *bytes, size_t size)
 {
     int chunk = size > INT32_MAX ? INT32_MAX : (int)size;
@@ -102,10 +130,7 @@ static ssize_t tls_read(struct stream *stream, void *bytes, size_t size)
         count(stream, COUNT_RECEIVED, (size_t)got);
         return got;
     }
-    if (!tls_has_to_wait(stream, got))
-        return STREAM_END;
-    stream->may_read = false;
-    return STREAM_AGAIN;
+    return tls_has_to_wait(stream, got) ? read_later(stream) : STREAM_END;
 }
 
 ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
@@ -124,10 +149,8 @@ ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
         count(stream, COUNT_RECEIVED, (size_t)got);
         return got;
     }
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-        stream->may_read = false;
-        return STREAM_AGAIN;
-    }
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return read_later(stream);
     stream_break(stream, got < 0 ? errno : 0);
     return STREAM_END;
 }
@@ -158,30 +181,19 @@ static ssize_t write_some(struct stream *stream, const void *bytes, size_t size)
     return -1;
 }
 
-/* A write that failed does not end reading: what the peer said last is there to read.  No edge may follow, and whoever
- * wrote may be busy with another connection by now, so the owner is called to look. */
-static bool write_failed(struct stream *stream)
-{
-    stream->may_read = true;
-    stream->saw_close = true;
-    event_active(&stream->read_event, EV_READ, 0);
-    if (stream->error == 0)
-        stream->error = errno;
-    buffer_free(&stream->out);
-    return false;
-}
-
 bool stream_flush(struct stream *stream)
 {
     while (buffer_length(&stream->out) > 0) {
-        if (stream->is_broken)
+        if (stream->is_broken || stream->error != 0)
             return false;
         ssize_t sent = write_some(stream, buffer_bytes(&stream->out), buffer_length(&stream->out));
-        if (sent < 0)
-            return write_failed(stream);
+        if (sent < 0) {
+            give_up_writing(stream, errno);
+            return false;
+        }
         if (sent == 0) {
             arm_write(stream);
-            return true;
+            return stream->error == 0;
         }
         buffer_consume(&stream->out, (size_t)sent);
     }
@@ -190,7 +202,7 @@ bool stream_flush(struct stream *stream)
 
 bool stream_write(struct stream *stream, const void *bytes, size_t size)
 {
-    if (stream->is_broken)
+    if (stream->is_broken || stream->error != 0)
         return false;
     if (buffer_length(&stream->out) > 0) {
         buffer_append(&stream->out, bytes, size);
@@ -199,12 +211,14 @@ bool stream_write(struct stream *stream, const void *bytes, size_t size)
     const uint8_t *at = bytes;
     while (size > 0) {
         ssize_t sent = write_some(stream, at, size);
-        if (sent < 0)
-            return write_failed(stream);
+        if (sent < 0) {
+            give_up_writing(stream, errno);
+            return false;
+        }
         if (sent == 0) {
             buffer_append(&stream->out, at, size);
             arm_write(stream);
-            return true;
+            return stream->error == 0;
         }
         at += sent;
         size -= (size_t)sent;
@@ -214,7 +228,7 @@ bool stream_write(struct stream *stream, const void *bytes, size_t size)
 
 void stream_queue(struct stream *stream, const void *bytes, size_t size)
 {
-    if (!stream->is_broken)
+    if (!stream->is_broken && stream->error == 0)
         buffer_append(&stream->out, bytes, size);
 }
 
@@ -237,8 +251,8 @@ static void shake_hands(struct stream *stream)
     int done = SSL_accept(stream->ssl);
     if (done == 1)
         stream->is_shaking_hands = false;
-    else
-        tls_has_to_wait(stream, done);
+    else if (tls_has_to_wait(stream, done) && stream->error != 0)
+        stream_break(stream, stream->error); /* it cannot be waited for */
 }
 
 void stream_start_tls(struct stream *stream, SSL *ssl)

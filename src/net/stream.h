@@ -29,7 +29,7 @@ struct stream {
     bool saw_close;         /* the kernel says that the peer has closed: read on to the end */
     bool is_broken;         /* an error or the end was met: nothing more can be read or written */
     bool is_shaking_hands;  /* TLS not yet up */
-    int error;              /* errno of what broke it; 0 for an orderly end */
+    int error;              /* errno of what ended it, or its writing; 0: an orderly end */
     const char *tls_reason; /* OpenSSL's words for what ended the handshake, static; NULL: none */
     SSL *ssl;               /* NULL when plain; the owner frees it */
     uint64_t *counts; /* bytes received, then sent, that every read and write adds to; NULL: none */

@@ -3,7 +3,7 @@
  *
  * A queue under one mutex; threads are started when a job finds none idle, and stay.  Finished jobs go to a
  * second queue and an eventfd wakes the loop, which calls their `done`.  Threads block all signals, so that the loop
- * alone gets them.
+ * alone gets them.  Where the system gives no thread, jobs wait and it is asked again in a moment.
  */
 #include "net/worker.h"
 
@@ -23,6 +23,8 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+
+#define RETRY_US 100000
 
 struct job {
     STAILQ_ENTRY(job) link;
@@ -44,6 +46,7 @@ struct workers {
     bool is_ending;
     int event_fd;
     struct event *event;
+    struct event *retry; /* when a job waits and no thread could be had */
 };
 
 static void free_jobs(struct job_list *jobs)
@@ -103,18 +106,26 @@ static void on_finished(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+static void on_retry(evutil_socket_t fd, short what, void *arg);
+
 struct workers *workers_new(struct event_base *base, int max_threads)
 {
     struct workers *workers = memory_alloc(sizeof(*workers));
+    pthread_condattr_t
+        monotonic; /* the wait at the end must not last as long as a clock is set back */
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&workers->lock, NULL);
     pthread_cond_init(&workers->wake, NULL);
-    pthread_cond_init(&workers->left, NULL);
+    pthread_cond_init(&workers->left, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     STAILQ_INIT(&workers->waiting);
     STAILQ_INIT(&workers->finished);
     workers->max_threads = max_threads;
     workers->event_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     workers->event = event_new(base, workers->event_fd, EV_READ | EV_PERSIST, on_finished, workers);
     event_add(workers->event, NULL);
+    workers->retry = evtimer_new(base, on_retry, workers);
     return workers;
 }
 
@@ -126,11 +137,28 @@ static void start_thread(struct workers *workers)
     pthread_t thread;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (pthread_create(&thread, NULL, run_worker, workers) == 0) {
+    int error = pthread_create(&thread, NULL, run_worker, workers);
+    if (error == 0) {
         pthread_detach(thread);
         workers->threads++;
+    } else if (workers->threads == 0) {
+        struct timeval moment = {0, RETRY_US};
+        log_event(LOG_LEVEL_WARNING, "no thread for a job that blocks",
+                  LOG_FIELD_KIND("reason", strerror(error)));
+        evtimer_add(workers->retry, &moment);
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *arg)
+{
+    struct workers *workers = arg;
+    (void)fd;
+    (void)what;
+    pthread_mutex_lock(&workers->lock);
+    if (workers->threads == 0)
+        start_thread(workers);
+    pthread_mutex_unlock(&workers->lock);
 }
 
 void workers_submit(struct workers *workers, void (*work)(void *), void (*done)(void *), void *arg)
@@ -148,7 +176,7 @@ void workers_submit(struct workers *workers, void (*work)(void *), void (*done)(
 void workers_free(struct workers *workers)
 {
     struct timespec limit;
-    clock_gettime(CLOCK_REALTIME, &limit);
+    clock_gettime(CLOCK_MONOTONIC, &limit);
     limit.tv_sec += 1;
     pthread_mutex_lock(&workers->lock);
     workers->is_ending = true;
@@ -162,6 +190,7 @@ void workers_free(struct workers *workers)
     free_jobs(&workers->finished);
     pthread_mutex_unlock(&workers->lock);
     event_free(workers->event);
+    event_free(workers->retry);
     if (still_running > 0)
         return; /* a job hangs in the network: what it will touch must stay */
     close(workers->event_fd);

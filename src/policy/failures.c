@@ -9,8 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
-
+#include "base/hash.h"
 #include "base/memory.h"
 
 #define LOOK_AT 64 /* entries, the oldest, among which one is chosen to be forgotten */

@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include <uthash.h>
+#include "base/hash.h"
 
 #define STATEMENT_NAME_BYTES 40
 

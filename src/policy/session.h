@@ -16,9 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include <uthash.h>
-
 #include "base/buffer.h"
+#include "base/hash.h"
 
 /* Immutable; counted references. */
 struct settings {

@@ -504,6 +504,7 @@ struct client *carry_read(struct proxy *proxy, const void *record, size_t length
     struct client *client = client_new(proxy, pool, fd, (frame.flags & FLAG_UNIX) != 0, &address);
     if (!client) {
         *why = "out of resources";
+        close(fd);
         return NULL;
     }
     take_flags(client, frame.flags);

@@ -58,7 +58,6 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
     }
     if (!stream_open(&client->stream, proxy->base, fd, NULL, on_stream, client)) {
-        close(fd);
         free(client);
         return NULL;
     }
@@ -69,9 +68,9 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
     return client;
 }
 
-void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address)
+bool client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address)
 {
-    client_new(listener->proxy, listener->pool, fd, listener->is_unix, address);
+    return client_new(listener->proxy, listener->pool, fd, listener->is_unix, address) != NULL;
 }
 
 /* Its names stay until the last one that holds its address lets go. */

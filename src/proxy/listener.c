@@ -62,15 +62,20 @@ void listener_check_descriptors(const struct proxy *proxy)
                                      "lower max_clients in [pgreserve]"));
 }
 
-static void pause_accepting(struct proxy *proxy)
+static void pause_accepting(struct proxy *proxy, int error)
 {
     struct timeval moment = {0, 100000};
     struct listener *listener;
     log_event(LOG_LEVEL_WARNING, "accepting pauses for 100 ms",
-              LOG_FIELD_KIND("reason", "out of file descriptors"));
+              LOG_FIELD_KIND("reason", strerror(error)));
     TAILQ_FOREACH (listener, &proxy->listeners, link)
         event_del(&listener->event);
     event_add(proxy->accept_again_event, &moment);
+}
+
+static void keep_spare(struct proxy *proxy)
+{
+    proxy->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
 static bool keeps_doors(const struct listener *listener)
@@ -102,21 +107,22 @@ static void on_accept(evutil_socket_t fd, short what, void *arg)
         if (accepted >= 0) {
             if (!keeps_doors(listener) && is_too_high(accepted))
                 refuse(accepted, "no more connections allowed (file descriptors are used up)");
-            else
-                client_accepted(listener, accepted, &address);
+            else if (!client_accepted(listener, accepted, &address))
+                refuse(accepted, "no more connections allowed (the kernel watches no more)");
             continue;
         }
         if (errno == EINTR || errno == ECONNABORTED)
             continue;
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            int error = errno;
             if (proxy->spare_fd >= 0) {
                 close(proxy->spare_fd);
                 int last = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (last >= 0)
                     refuse(last, "no more connections allowed (file descriptors are used up)");
-                proxy->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+                keep_spare(proxy);
             }
-            pause_accepting(proxy);
+            pause_accepting(proxy, error);
         }
         return;
     }
@@ -128,6 +134,8 @@ static void accept_again(evutil_socket_t fd, short what, void *arg)
     struct listener *listener;
     (void)fd;
     (void)what;
+    if (proxy->spare_fd < 0)
+        keep_spare(proxy);
     if (proxy->is_accepting_held)
         return;
     TAILQ_FOREACH (listener, &proxy->listeners, link)
@@ -310,7 +318,7 @@ bool listener_open_all(struct proxy *proxy)
     bool ok = true;
     if (!proxy->accept_again_event)
         proxy->accept_again_event = evtimer_new(proxy->base, accept_again, proxy);
-    proxy->spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    keep_spare(proxy);
     for (size_t i = 0; i < proxy->pool_count; i++) {
         struct proxy_pool *pool = proxy->pools[i];
         if (adopt_named(proxy, pool, pool->name) == 0)

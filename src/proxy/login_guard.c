@@ -8,6 +8,7 @@
 #include "proxy/login_guard.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -36,6 +37,13 @@ static ssize_t peek(PGconn *conn, uint8_t *bytes, size_t room)
     return reason == SSL_ERROR_WANT_READ || reason == SSL_ERROR_WANT_WRITE ? 0 : -1;
 }
 
+/* Whether no more will come in than is there.  A look at the bytes does not tell: it does not reach the end behind them. */
+static bool has_ended(PGconn *conn)
+{
+    struct pollfd at = {.fd = PQsocket(conn), .events = POLLRDHUP};
+    return poll(&at, 1, 0) > 0 && (at.revents & (POLLRDHUP | POLLHUP | POLLERR));
+}
+
 enum sasl_guard_verdict login_guard_look(struct server *server, char *why, size_t why_bytes)
 {
     uint8_t bytes[SASL_GUARD_MESSAGE_MAX];
@@ -43,10 +51,15 @@ enum sasl_guard_verdict login_guard_look(struct server *server, char *why, size_
         server->guard = (struct sasl_guard){0}; /* the next host begins anew */
         return SASL_GUARD_PASS;
     }
+    bool is_all = has_ended(server->conn);
     ssize_t got = peek(server->conn, bytes, sizeof(bytes));
     if (got < 0)
         return SASL_GUARD_PASS;
     enum sasl_guard_verdict verdict = sasl_guard_judge(&server->guard, bytes, (size_t)got);
+    if (verdict == SASL_GUARD_MORE && is_all) {
+        snprintf(why, why_bytes, "server closed the connection unexpectedly");
+        return SASL_GUARD_REFUSE;
+    }
     if (verdict == SASL_GUARD_REFUSE && server->guard.iterations > 0)
         snprintf(why, why_bytes, "the server asks for more than %d iterations of SCRAM",
                  SASL_GUARD_ITERATIONS_MAX);

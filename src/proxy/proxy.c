@@ -125,14 +125,14 @@ static void lane_free(struct proxy *proxy, struct lane *lane)
     free(lane);
 }
 
-/* Lanes that a stranger's database names made and nobody uses any more. */
+/* Lanes that a stranger's database names made and nobody uses any more: their login failed, or never was their turn. */
 static void sweep_lanes(struct proxy *proxy)
 {
     struct lane *lane;
     struct lane *next;
     struct client *client;
     HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!lane->error && !lane->is_replication)
+        if (!lane->error && !lane->is_replication && lane->parameter_count > 0)
             continue;
         bool is_used = lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
         for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)

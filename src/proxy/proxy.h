@@ -20,10 +20,10 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 #include <libpq-fe.h>
-#include <uthash.h>
 
 #include "base/buffer.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "config/config.h"
 #include "config/rules.h"
 #include "config/users.h"
@@ -467,7 +467,8 @@ void reload_choose_primary(struct proxy_pool *pool);
 
 /* ---- client.c: a client's life ---- */
 
-void client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address);
+/* False when it cannot be had: the descriptor is then still the caller's. */
+bool client_accepted(struct listener *listener, int fd, const struct sockaddr_storage *address);
 void client_set_state(struct client *client, enum client_state state);
 /* Cuts it to a name's 63 bytes. */
 void client_set_application_name(struct client *client, const char *name);
@@ -513,8 +514,8 @@ void client_sweep(struct client *client);
 void client_granted(struct client *client, struct server *server);
 /* Wants a backend: gets one at once (true) or waits. */
 bool client_acquire(struct client *client);
-/* A client whose descriptor is there already: by accept, or handed over.  NULL when it cannot be had; then the descriptor is
- * closed. */
+/* A client whose descriptor is there already: by accept, or handed over.  NULL when it cannot be had: the descriptor is then
+ * still the caller's. */
 struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, bool is_unix,
                           const struct sockaddr_storage *address);
 /* Forgets it and closes its descriptor, without a word to anybody. */

@@ -325,6 +325,7 @@ static size_t relay_from_server(struct server *server, const uint8_t *bytes, siz
             log_server(LOG_LEVEL_ERROR, server, "upstream sent a malformed message",
                        LOG_FIELD_NUMBER("type", type), LOG_FIELD_NUMBER("bytes", message));
             server->stream.is_broken = true;
+            server->stream.error = EPROTO;
             return length;
         }
         bool is_whole = length - at >= (size_t)message + 1;

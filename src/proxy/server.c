@@ -277,6 +277,23 @@ static void tell_client(struct server *server)
                      NULL);
 }
 
+/* How long the server may go on counting a connection that has broken: its own end, or a reset, says that it does not. */
+static int64_t grace_us(const struct server *server)
+{
+    switch (server->stream.error) {
+    case 0:
+    case ECONNRESET:
+    case EPIPE:
+        return server->cancels ? CLOCK_S : 0;
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return server->cancels ? CLOCK_S : DEAD_NETWORK_GRACE_US;
+    default: /* it broke here alone, and the server has yet to hear of it */
+        return CLOCK_S;
+    }
+}
+
 void server_lost(struct server *server)
 {
     struct proxy *proxy = server->proxy;
@@ -300,12 +317,14 @@ void server_lost(struct server *server)
     }
     if (server->client)
         tell_client(server);
-    if (error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH || server->cancels) {
-        server->is_held_for_close = true; /* the server may not know yet */
-        server->deadline_us = proxy->now_us + (server->cancels ? CLOCK_S : DEAD_NETWORK_GRACE_US);
+    int64_t grace = grace_us(server);
+    if (grace == 0) {
+        server_gone(server);
         return;
     }
-    server_gone(server);
+    stream_shutdown(&server->stream);
+    server->is_held_for_close = true;
+    server->deadline_us = proxy->now_us + grace;
 }
 
 void server_sweep(struct server *server)

@@ -145,13 +145,30 @@ static void note_parameters(struct server *server)
     }
 }
 
+/* libpq reads as much as there is, so that it may have the server's last words already, which nobody else will see: it hands
+ * them to on_notice when it is made to look. */
+static bool has_ended_already(struct server *server)
+{
+    PQfreemem(PQnotifies(server->conn));
+    return server->said_fatal;
+}
+
 void server_login_probed(struct server *server)
 {
     struct proxy *proxy = server->proxy;
     struct lane *lane = server->lane;
+    if (has_ended_already(server)) {
+        server_login_failed(server, server->fatal_text);
+        return;
+    }
     SSL *ssl = PQsslInUse(server->conn) ? PQsslStruct(server->conn, "OpenSSL") : NULL;
     if (ssl)
         SSL_set_mode(ssl, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    /* libpq's own way to the socket claims that what could not be written was written (pqsecure_raw_write) */
+    if (ssl && !SSL_set_fd(ssl, PQsocket(server->conn))) {
+        server_login_failed(server, "out of memory");
+        return;
+    }
     if (!stream_open(&server->stream, proxy->base, PQsocket(server->conn), ssl, server_on_stream,
                      server)) {
         server_login_failed(server, "cannot watch the connection's socket");
@@ -189,6 +206,8 @@ static void watch_login(struct server *server, short what)
                  on_login_event, server);
     server->has_login_event = event_add(&server->login_event, NULL) == 0;
     server->awaits_more = (what & EV_ET) != 0;
+    if (!server->has_login_event)
+        server_login_failed(server, "cannot watch the connection's socket");
 }
 
 static void on_login_event(evutil_socket_t fd, short what, void *arg)
@@ -235,8 +254,15 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
 /* libpq would print it to stderr as it stands. */
 static void on_notice(void *arg, const PGresult *result)
 {
-    const struct server *server = arg;
+    struct server *server = arg;
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) {
+        server->said_fatal = true;
+        free(server->fatal_text);
+        server->fatal_text = memory_strdup(text ? text : "no reason given");
+        return;
+    }
     log_server(LOG_LEVEL_INFO, server, "notice from upstream", LOG_FIELD_KIND("message", text));
 }
 

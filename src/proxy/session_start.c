@@ -123,6 +123,7 @@ bool session_may_use_pool(struct client *client)
         return find_database(client) && !is_disabled(client);
     char *text = memory_printf("user \"%s\" is not allowed on pool \"%s\"", client->user,
                                client->pool->name);
+    door_leave(client); /* who it is has been proved: no failed proof is counted */
     client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, text, NULL, NULL);
     free(text);
     return false;

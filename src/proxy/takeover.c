@@ -25,7 +25,6 @@ struct takeover {
     struct proxy *proxy;
     struct channel *channel;
     pid_t old_pid;
-    pid_t parent;    /* ours, when we began: while it is the same, the old process lives */
     bool is_serving; /* the old process has given way */
     int carried;
     int refused;
@@ -93,7 +92,6 @@ bool takeover_begin(struct proxy *proxy)
     struct takeover *takeover = memory_alloc(sizeof(*takeover));
     takeover->proxy = proxy;
     takeover->channel = channel;
-    takeover->parent = getppid();
     proxy->takeover = takeover;
     if (!receive_offer(takeover)) {
         log_event(LOG_LEVEL_ERROR, "cannot take over",
@@ -180,13 +178,14 @@ static void on_message(void *arg, const struct channel_message *message)
         close(message->fd);
 }
 
-/* The old process has gone, or has given us up. */
+/* The old process has gone, or has given us up: which of the two, our parent says.  (It may have died before we could look who
+ * that is, so the number is its own word.) */
 static void on_end(void *arg)
 {
     struct takeover *takeover = arg;
     struct proxy *proxy = takeover->proxy;
     proxy->now_us = clock_now_us();
-    if (!takeover->is_serving && getppid() == takeover->parent) {
+    if (!takeover->is_serving && getppid() == takeover->old_pid) {
         log_event(LOG_LEVEL_ERROR, "cannot take over",
                   LOG_FIELD_KIND("reason", "the old process serves on"));
         proxy->exit_status = 1;

@@ -116,7 +116,10 @@ void upgrade_reap(struct proxy *proxy)
         if (!proxy->upgrade || proxy->upgrade->pid != pid)
             continue;
         proxy->upgrade->pid = 0;
-        if (proxy->state != PROXY_RUNNING && proxy->upgrade->stage != UPGRADE_STARTING)
+        if (proxy->upgrade->stage != UPGRADE_STARTING)
+            channel_hear(proxy->upgrade->channel); /* whom it had taken, or that both are to stop */
+        if (!proxy->upgrade ||
+            (proxy->state != PROXY_RUNNING && proxy->upgrade->stage != UPGRADE_STARTING))
             continue;
         if (WIFEXITED(status))
             snprintf(reason, sizeof(reason), "the new process ended with status %d",

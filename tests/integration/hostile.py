@@ -1,15 +1,14 @@
 """A server that means harm, and a road on which somebody changes what a server says.
 
-`HostileServer(script)` listens; each connection's thread answers SSLRequest as told (b"N"), reads the start-up
-packet and calls script(peer), which may receive() and send() what it likes.  `Meddler(port, change)` relays to
-a real server, in the clear, and passes each of its messages through change(message), which returns bytes in its place, or
-pieces of them.  `Swallower(port, stand_in)` keeps a client's huge messages from the server.
+`HostileServer(script)` listens; each connection's thread answers SSLRequest as told (b"N"; with a `tls` context
+b"S" and a handshake), reads the start-up packet and calls script(peer), which may receive() and send() what it likes.
+`Meddler(port, change)` relays to a real server, in the clear, and passes each of its messages through change(message), which
+returns bytes in its place, or pieces of them.  `Swallower(port, stand_in)` keeps a client's huge messages from the server.
 """
 
 import socket
 import struct
 import threading
-import time
 
 import wire
 from faults import Link
@@ -38,8 +37,8 @@ class Peer(wire.Wire):
 
 
 class HostileServer:
-    def __init__(self, script, encryption=b"N"):
-        self.script, self.encryption = script, encryption
+    def __init__(self, script, encryption=b"N", tls=None):
+        self.script, self.encryption, self.tls = script, b"S" if tls else encryption, tls
         self.peers, self.codes, self.problems = [], [], []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
         self.port = self.listener.getsockname()[1]
@@ -73,6 +72,8 @@ class HostileServer:
             self.codes.append(code)
             while code in (80877103, 80877104):
                 peer.send(self.encryption)
+                if self.tls:
+                    peer.socket = self.tls.wrap_socket(peer.socket, server_side=True)
                 code, _ = peer.packet()
                 self.codes.append(code)
             self.script(peer)
@@ -150,22 +151,5 @@ class Swallower(Link):
             pass
         try:
             target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
-
-
-class Dripper(Link):
-    def _relay(self, source, target):
-        try:
-            drips = source.getpeername()[1] == self.target_port
-            target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while part := source.recv(65536):
-                for at in range(0, len(part), 1 if drips else len(part)):
-                    target.sendall(part[at:at + 1] if drips else part)
-                    time.sleep(0.0002 if drips else 0)  # so that the pieces are seen as such
-        except OSError:
-            pass
-        try:
-            target.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass

@@ -5,12 +5,16 @@ must not notice.  Each docstring names what was published and how it worked.
 A user would lose: every database behind pgreserve to the owner of one.
 """
 
+import contextlib
+import os
+import ssl
 import struct
 
 import pytest
 
 import wire
-from hostile import Dripper, HostileServer, Meddler
+from faults import Dripper
+from hostile import HostileServer, Meddler
 from server import PASSWORD, ROLE
 from test_published_vulnerabilities import assert_serves
 from waiting import Stopwatch
@@ -30,11 +34,11 @@ def beside(start_proxy, tmp_path):
     return start
 
 
-def meet(proxy):
+def meet(proxy, database="hostile"):
     """A client of the hostile upstream: what it is told."""
     with Wire(proxy.port()) as client:
         try:
-            client.login(ROLE, PASSWORD, "hostile")
+            client.login(ROLE, PASSWORD, database)
             return client.query("SELECT 1").errors[0]
         except wire.ErrorResponse as error:
             return error
@@ -103,6 +107,54 @@ def test_honest_server_on_a_slow_road_is_let_in(start_proxy, postgres, sslmode):
     with Dripper(postgres.port) as road:
         proxy = start_proxy(environment={"UPSTREAM": postgres.url(port=road.port) + "?sslmode=" + sslmode},
                             automation={"size": 1, "max_overflow": 0}, adhoc={"size": 1, "reserved": 1})
+        assert_serves(proxy)
+
+
+@pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("leave", ["close", "reset"])
+def test_server_that_leaves_in_the_middle_of_what_it_asks_is_noticed_then(start_proxy, postgres, tmp_path, leave, has_tls):
+    """Not when connect_timeout is over: whoever waits would be told so late, and of the wrong thing."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if has_tls else None
+    if tls:
+        tls.load_cert_chain(os.path.join(postgres.data, "server.crt"), os.path.join(postgres.data, "server.key"))
+
+    def script_of(first, second):
+        def script(peer):
+            asked = message("R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0")
+            if first is not None:
+                peer.send(asked[:first])
+            else:
+                peer.send(peer.ask_for_scram(b",s=AAAA,i=4096")[:second])
+            getattr(peer, leave)()
+        return script
+
+    cuts = [(first, None) for first in (0, 1, 5, 9, 22)] + [(None, second) for second in (0, 1, 5, 9, 30)]
+    users = tmp_path / "users"
+    users.write_text(f'"{ROLE}" "{PASSWORD}"\n')
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(HostileServer(script_of(*cut), tls=tls)) for cut in cuts]
+        databases = {f"cut{number}": {"url": server.url(sslmode="require" if tls else "disable")}
+                     for number, server in enumerate(servers)}
+        proxy = start_proxy(automation={"timeout": 20, "connect_timeout": 5, "prefill": "off"}, auth={"users_file": users},
+                            **{"database:*": None}, databases={"app": {"url": "${UPSTREAM}"}, **databases})
+        for number, server in enumerate(servers):
+            error = meet(proxy, f"cut{number}")
+            assert error.sqlstate == "08001" and "timeout" not in error.message, (cuts[number], error.message)
+            assert not server.problems
+        assert_serves(proxy)
+
+
+def test_server_whose_last_words_come_with_its_welcome(beside):
+    """In one piece, so that libpq has read them and the login has gone well: they are told, and the connection is given to nobody."""
+    def script(peer):
+        words = wire.text("SFATAL") + wire.text("VFATAL") + wire.text("C57P01") + wire.text("Mnot today") + b"\0"
+        peer.send(message("R", b"\0\0\0\0") + message("K", b"\0" * 8) + message("Z", b"I") + message("E", words))
+        peer.receive()  # it does not close
+
+    with HostileServer(script) as server:
+        proxy = beside(server)
+        error = meet(proxy)
+        assert error.sqlstate == "08001" and error.message == "could not connect to upstream: not today"
         assert_serves(proxy)
 
 

@@ -94,6 +94,36 @@ def test_failures_of_an_address(start_proxy):
     inside.close()
 
 
+def test_who_has_proved_himself_but_may_not_come_in_has_not_failed(start_proxy):
+    """A right password at the wrong pool is a job's misconfiguration: it must not shut its address out of this door."""
+    proxy = start_proxy(auth={"max_failures": 3, "failure_window": "1h", "failure_exempt": "192.0.2.0/24"},
+                        automation={"users": "somebody_else"})
+    for _ in range(6):
+        error = refusal(proxy)
+        assert error.sqlstate == "28000" and "is not allowed on pool" in error.message
+    for _ in range(3):
+        refusal(proxy, "wrong")
+    assert refusal(proxy).sqlstate == "53300"
+
+
+def test_names_of_databases_that_nobody_reached_are_forgotten(start_proxy):
+    """A stranger who may call himself anything makes one after the other, and leaves before it is his turn."""
+    def lanes():
+        return int(next(row["used"] for row in proxy.show("MEM") if row["name"] == "lane"))
+
+    proxy = start_proxy(auth={"method": "trust"}, automation={"size": 1, "max_overflow": 0})
+    before = lanes()
+    with proxy.wire() as inside:
+        inside.query("BEGIN")
+        for number in range(20):
+            with Wire(proxy.port()) as stranger:
+                stranger.send(wire.startup(user=ROLE, database=f"anything{number}"))
+                proxy.wait_pool(waiting=1)
+        assert lanes() > before
+        wait_until(lambda: lanes() == before, "the names to be forgotten")
+        assert inside.query("COMMIT").tags == ["COMMIT"]
+
+
 def test_failures_of_this_machine_are_not_counted(start_proxy):
     """One job with a wrong password must not keep out the others that share its address."""
     proxy = start_proxy(auth={"max_failures": 3, "failure_window": "1h"})

@@ -70,11 +70,37 @@ static void last_words_are_heard_over_words_that_were_not(void **state)
     assert_int_equal(heard.ends, 1);
 }
 
+/* More than are received in one turn of the loop, and in no callback of the loop's. */
+static void what_has_come_in_is_heard_at_once(void **state)
+{
+    (void)state;
+    struct heard heard = {0};
+    struct event_base *base = event_base_new();
+    int ends[2];
+    assert_true(channel_pair(ends));
+    struct channel *ours = channel_open(ends[0]);
+    struct channel *theirs = channel_open(ends[1]);
+    channel_listen(ours, base, on_message, on_end, &heard);
+    for (int i = 0; i < 100; i++)
+        channel_send(theirs, 1, "", 0, -1);
+    channel_send(theirs, 1, "last", 4, -1);
+    channel_free(theirs);
+    channel_hear(ours);
+    assert_string_equal(heard.words, "last");
+    assert_int_equal(heard.ends, 0);
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(heard.ends, 1);
+    channel_hear(ours);
+    channel_free(ours);
+    event_base_free(base);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(last_words_are_heard_before_the_end),
         cmocka_unit_test(last_words_are_heard_over_words_that_were_not),
+        cmocka_unit_test(what_has_come_in_is_heard_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
