@@ -17,7 +17,9 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "policy/auth_cache.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/control.h"
 #include "proxy/upgrade.h"
 
@@ -63,41 +65,69 @@ struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name)
     return NULL;
 }
 
-struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
-                        const char *name, const char *user, const char *password,
-                        const struct lane_replication *replication)
+/* The lane of this key, which is freed then; its password is what was said last. */
+static struct lane *lane_known(const struct proxy *proxy, char *key, const char *password)
+{
+    struct lane *lane;
+    HASH_FIND_STR(proxy->lanes, key, lane);
+    if (!lane)
+        return NULL;
+    free(key);
+    if (password && (!lane->password || strcmp(lane->password, password) != 0)) {
+        memory_free_secret(lane->password);
+        lane->password = memory_strdup(password);
+    }
+    return lane;
+}
+
+static struct lane *lane_new(struct proxy_pool *pool, char *key, const char *section,
+                             const char *database, const char *user, const char *password)
 {
     struct proxy *proxy = pool->proxy;
-    struct lane *lane;
-    const char *upstream = database->dbname_is_forced && database->dbname ? database->dbname : name;
-    char *key = memory_printf("%s\n%s\n%s\n%s%s%s%s", pool->name, database->name, upstream,
-                              user ? user : "", replication ? "\n" : "",
-                              replication ? replication->replication : "",
-                              replication ? replication->options : "");
-    HASH_FIND_STR(proxy->lanes, key, lane);
-    if (lane) {
-        free(key);
-        if (password && (!lane->password || strcmp(lane->password, password) != 0)) {
-            memory_free_secret(lane->password);
-            lane->password = memory_strdup(password);
-        }
-        return lane;
-    }
-    lane = memory_alloc(sizeof(*lane));
+    struct lane *lane = memory_alloc(sizeof(*lane));
     lane->pool = pool;
-    if (replication) {
-        lane->is_replication = true;
-        lane->replication = memory_strdup(replication->replication);
-        lane->options = memory_strdup(replication->options);
-    }
     lane->key = key;
-    lane->section = memory_strdup(database->name);
-    lane->database = memory_strdup(upstream);
+    lane->section = memory_strdup(section);
+    lane->database = memory_strdup(database);
     lane->user = memory_strdup(user);
     lane->password = memory_strdup(password);
     pool_lane_init(&lane->lane, &pool->pool, lane);
     control_apply(proxy, lane);
     HASH_ADD_KEYPTR(hh, proxy->lanes, lane->key, strlen(lane->key), lane);
+    return lane;
+}
+
+struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
+                        const char *name, const char *user, const char *password,
+                        const struct lane_replication *replication)
+{
+    const char *upstream = database->dbname_is_forced && database->dbname ? database->dbname : name;
+    char *key = memory_printf("%s\n%s\n%s\n%s%s%s%s", pool->name, database->name, upstream,
+                              user ? user : "", replication ? "\n" : "",
+                              replication ? replication->replication : "",
+                              replication ? replication->options : "");
+    struct lane *lane = lane_known(pool->proxy, key, password);
+    if (lane)
+        return lane;
+    lane = lane_new(pool, key, database->name, upstream, user, password);
+    if (replication) {
+        lane->is_replication = true;
+        lane->replication = memory_strdup(replication->replication);
+        lane->options = memory_strdup(replication->options);
+    }
+    return lane;
+}
+
+struct lane *proxy_asking_lane(struct proxy_pool *pool, const struct config_database *database,
+                               const char *name, const char *user, const char *password)
+{
+    char *key =
+        memory_printf("%s\n%s\n%s\n%s\nauth_query", pool->name, database->name, name, user);
+    struct lane *lane = lane_known(pool->proxy, key, password);
+    if (lane)
+        return lane;
+    lane = lane_new(pool, key, database->name, name, user, password);
+    lane->asker = asker_new(lane);
     return lane;
 }
 
@@ -107,6 +137,7 @@ static void lane_free(struct proxy *proxy, struct lane *lane)
     if (lane->pool->starved_lane == lane)
         lane->pool->starved_by = REFUSAL_OTHER;
     stats_lane_gone(lane);
+    asker_free(lane->asker);
     pool_lane_remove(&lane->lane);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         free(lane->parameters[i].name);
@@ -132,9 +163,9 @@ static void sweep_lanes(struct proxy *proxy)
     struct lane *next;
     struct client *client;
     HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!lane->error && !lane->is_replication)
+        if (!lane->error && !lane->is_replication && !lane->asker)
             continue;
-        bool is_used = lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
+        bool is_used = (lane->asker && asker_is_used(lane->asker)) || lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
         for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)
             is_used = lane->lane.counts[state] > 0;
         if (is_used || lane->lane.retry_us > proxy->now_us)
@@ -148,13 +179,23 @@ static void sweep_lanes(struct proxy *proxy)
 
 /* ---- doing what the rules say ---- */
 
+void proxy_granted(struct pool_waiter *waiter, struct server *server)
+{
+    if (server->lane->asker)
+        asker_granted(server->lane->asker, server);
+    else
+        client_granted((struct client *)waiter, server);
+}
+
 static void perform(const struct pool_action *action)
 {
     struct server *server = (struct server *)action->backend;
-    struct client *client = (struct client *)action->waiter;
+    const struct lane *lane = action->lane ? action->lane->owner : NULL;
+    struct asker *asker = lane ? lane->asker : NULL;
+    struct client *client = (struct client *)action->waiter; /* unless an asker waits there */
     switch (action->kind) {
     case POOL_GRANT:
-        client_granted(client, server);
+        proxy_granted(action->waiter, server);
         break;
     case POOL_PING:
         stats_count(server->lane->pool->stats.total, POOL_STAT_PINGS);
@@ -167,10 +208,14 @@ static void perform(const struct pool_action *action)
         server_close(server, action->reason);
         break;
     case POOL_TIMEOUT:
-        client_wait_timed_out(client);
+        if (asker)
+            asker_timed_out(asker);
+        else
+            client_wait_timed_out(client);
         break;
     case POOL_NOTICE:
-        client_wait_notice(client, action->before);
+        if (!asker)
+            client_wait_notice(client, action->before);
         break;
     case POOL_NOTHING:
         break;
@@ -345,6 +390,7 @@ static void on_tick(void *arg)
     proxy_run_pools(proxy);
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
+    auth_query_tick(proxy);
     sweep_lanes(proxy);
     stats_tick(proxy);
     control_tick(proxy);
@@ -433,6 +479,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->budget.total = config->total_connections;
     proxy->workers = workers_new(base, 8);
     proxy->failures = failures_new();
+    proxy->auth_cache = auth_cache_new();
     door_init(&proxy->shared_door, 0);
     door_init(&proxy->admin_door, 1);
     proxy->later_event = event_new(base, -1, 0, on_later, proxy);
@@ -544,6 +591,7 @@ void proxy_free(struct proxy *proxy)
     timer_free(proxy->tick);
     verifiers_free(proxy);
     failures_free(proxy->failures);
+    auth_cache_free(proxy->auth_cache);
     if (proxy->users)
         users_free(proxy->users);
     rules_free(proxy->rules);
