@@ -7,9 +7,7 @@ expired; and the cap, the reservation and the secrecy of names to the questions 
 import contextlib
 import hashlib
 import re
-import subprocess
 
-import psycopg2
 import pytest
 
 import wire
@@ -58,13 +56,13 @@ def role(roles, postgres):
     def make(name, *options):
         quoted = '"' + name.replace('"', '""') + '"'
         made.append(quoted)
-        postgres.sql(f"CREATE ROLE {quoted} LOGIN " + " ".join(options).replace("%", "%%"))
+        postgres.sql(f"CREATE ROLE {quoted} LOGIN " + " ".join(options))
         return quoted
 
     yield make
     postgres.ensure_running()
     for quoted in made:
-        postgres.sql(f"DROP ROLE IF EXISTS {quoted}".replace("%", "%%"))
+        postgres.sql(f"DROP ROLE IF EXISTS {quoted}")
 
 
 @pytest.fixture
@@ -150,13 +148,13 @@ def test_change_counts_at_once(asking, role, postgres):
 
 
 @pytest.mark.parametrize("method", ["scram-sha-256", "md5"])
-def test_nobody_and_a_wrong_password_look_alike(asking, role, method):
+def test_nobody_and_a_wrong_password_look_alike(asking, role, method, postgres):
     """No such role, one without a password, one that has expired or may not log in: the same bytes as a wrong password."""
     proxy = asking(method=method)
     role("alice", "PASSWORD '" + (scram_verifier("a") if method == "scram-sha-256" else md5_secret("alice", "a")) + "'")
     role("bobby")
     role("caron", "PASSWORD 'a' VALID UNTIL '2001-01-01'")
-    role("dorit", "PASSWORD 'a' NOLOGIN")
+    postgres.sql("ALTER ROLE " + role("dorit", "PASSWORD 'a'") + " NOLOGIN")
     wrong = told(proxy, "alice", "wrong")
     assert wrong[1]["C"] == "28P01"
     for user in ("bobby", "caron", "dorit", "nobod"):
@@ -196,7 +194,7 @@ def test_without_a_users_file_the_upstream_s_own_user_needs_no_question(asking, 
 def test_console_asks_nobody(asking, role, postgres):
     role("alice", "PASSWORD 'a'")
     proxy = asking(admin={"users": f"alice, {ROLE}"})
-    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+    with pytest.raises(wire.ErrorResponse, match="28P01"):
         proxy.admin("SHOW POOLS", user="alice", password="a")
     assert asks(postgres) == []
 
@@ -264,8 +262,7 @@ def test_name_that_cannot_be_a_role_s(asking, role):
     for name in ("y" * 64, "y" * 128, "y" * 5000):
         assert refusal(proxy, name, "a").sqlstate == "28P01"
     with Wire(proxy.port()) as client:
-        client.send(startup(user=b"\xff\xfe", database="app") if False else
-                    wire.message("", b"\0\3\0\0user\0\xff\xfe\0database\0app\0\0"))
+        client.send(wire.message("", b"\0\3\0\0user\0\xff\xfe\0database\0app\0\0"))
         assert client.receive().kind == "R"
 
 
@@ -276,7 +273,7 @@ def test_two_hundred_who_ask_for_one_name_ask_once(asking, role, postgres):
     with contextlib.ExitStack() as stack:
         with locked(postgres):
             clients = [stack.enter_context(start_login(proxy, "alice")) for _ in range(200)]
-            wait_until(lambda: proxy.status()["clients"] >= 200, "all to have come")
+            wait_until(lambda: proxy.pool()["clients"] == 200, "all to have come")
         for client in clients:
             assert client.receive().kind == "R"
     assert asked(postgres) - before == 1
@@ -303,7 +300,7 @@ def test_who_leaves_meanwhile_is_forgotten(asking, role, postgres):
     with locked(postgres):
         with start_login(proxy, "alice"), start_login(proxy, "bob"):
             wait_until(lambda: asked(postgres) > before, "the first question")
-        wait_until(lambda: proxy.status()["clients"] == 0, "both to be gone")
+        wait_until(lambda: proxy.pool()["clients"] == 0, "both to be gone")
     assert login(proxy, "alice", "a") == ROLE
 
 
@@ -335,11 +332,10 @@ def test_connection_that_has_died_is_made_anew_unseen(asking, role, postgres, ho
     if how == "idle":
         postgres.terminate(asks(postgres)[0][0])
     else:
-        with locked(postgres), start_login(proxy, "alice") as client:
+        with locked(postgres), start_login(proxy, "alice"):
             wait_until(lambda: [pid for pid, state in asks(postgres) if state == "active"], "the question")
             postgres.terminate(asks(postgres)[0][0])
             wait_until(lambda: [pid for pid, state in asks(postgres) if state == "active"], "it to be asked again")
-        del client
     assert login(proxy, "alice", "a") == ROLE
 
 
@@ -362,8 +358,8 @@ def test_it_counts_in_its_pool_and_the_cap(asking, role, postgres):
     rows = [row for row in proxy.show("SERVERS") if row["user"] == "asker"]
     assert rows and all(row["application_name"] == "pgreserve auth_query" for row in rows)
     pools = [row for row in proxy.show("POOLS") if row["user"] == "asker"]
-    assert sum(row["sv_idle"] for row in pools) == len(rows) == len(asks(postgres))
-    assert all(row["cl_active"] == row["cl_waiting"] == 0 for row in pools)
+    assert sum(int(row["sv_idle"]) for row in pools) == len(rows) == len(asks(postgres))
+    assert all(row["cl_active"] == row["cl_waiting"] == "0" for row in pools)
 
 
 def test_known_users_get_in_while_no_connection_is_free(asking, role, postgres):
@@ -373,8 +369,7 @@ def test_known_users_get_in_while_no_connection_is_free(asking, role, postgres):
     proxy = asking(method="md5", automation={"size": 1, "max_overflow": 0})
     assert login(proxy, "alice", "a") == ROLE
     with contextlib.ExitStack() as stack:
-        for connection in proxy.hold():
-            stack.callback(connection.close)
+        held = proxy.hold()
         with Wire(proxy.port()) as client:
             client.login("alice", "a", "app")
         assert asks(postgres) == []
@@ -384,7 +379,9 @@ def test_known_users_get_in_while_no_connection_is_free(asking, role, postgres):
         inner = hashlib.md5(b"balice").hexdigest()
         client.send(wire.message("p", wire.text("md5" + hashlib.md5(inner.encode() + request.body[4:8]).hexdigest())))
         wait_until(lambda: any(row["user"] == "alice" for row in proxy.show("WAITERS")), "it to be asked for anew")
-    assert client.receive().body == b"\0\0\0\0"
+        for connection in held:
+            connection.close()
+        assert client.receive().body == b"\0\0\0\0"
 
 
 def test_rules_decide_before_anybody_is_asked(asking, role, postgres, tmp_path):
@@ -433,12 +430,10 @@ def test_upgrade_holds_the_cap_and_ends_who_waits_in_vain(asking, role, postgres
                    automation={"size": 2, "max_overflow": 0})
     assert login(proxy, "alice", "a") == ROLE
     before = asked(postgres)
-    with locked(postgres), start_login(proxy, "alice") as client, start_login(proxy, "bob") as other:
+    with locked(postgres), start_login(proxy, "alice"), start_login(proxy, "bob"):
         wait_until(lambda: asked(postgres) > before, "the question")
         old = proxy.upgrade(wait="serving")
         assert len(postgres.backends()) + len(asks(postgres)) <= 4
-    assert client.is_closed or True
-    del other
     assert old.wait(timeout=60) == 0
     assert login(proxy, "alice", "a") == ROLE
     assert len(postgres.backends()) + len(asks(postgres)) <= 4
