@@ -15,10 +15,6 @@
 #include "base/memory.h"
 #include "config/options.h"
 
-#define PGBOUNCER_AUTH_QUERY                                                                       \
-    "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "   \
-    "FROM pg_catalog.pg_authid WHERE rolname=$1 AND rolcanlogin"
-
 /* PgBouncer's name, its default, and ours; without one of ours the default is what holds. */
 static const struct alias {
     const char *key;

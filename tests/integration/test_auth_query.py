@@ -123,7 +123,7 @@ def test_role_s_own_password_opens_the_door(asking, role, method, kept, postgres
     for pool in ("automation", "adhoc"):
         assert login(proxy, "alice", "a'lice\"s", pool) == ROLE
         assert refusal(proxy, "alice", "wrong", pool).sqlstate == "28P01"
-    with proxy.connect(user="alice", password="a'lice\"s").cursor() as cursor:
+    with contextlib.closing(proxy.connect(user="alice", password="a'lice\"s")) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1")
     assert len(asks(postgres)) == 2  # one of each pool
 
