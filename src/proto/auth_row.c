@@ -7,9 +7,9 @@
 
 #include "proto/build.h"
 
-#define COLUMN_REST        18 /* of a RowDescription's column, behind its name */
-#define FIRST_OWN_OID      16384u /* types that are not PostgreSQL's own: citext is one */
-#define NULL_LENGTH        0xffffffffu
+#define COLUMN_REST   18     /* of a RowDescription's column, behind its name */
+#define FIRST_OWN_OID 16384u /* types that are not PostgreSQL's own: citext is one */
+#define NULL_LENGTH   0xffffffffu
 
 void auth_row_question(struct buffer *message, const char *sql, const char *name)
 {
@@ -40,7 +40,8 @@ void auth_row_question(struct buffer *message, const char *sql, const char *name
 
 static bool is_text(uint32_t type)
 {
-    static const uint32_t types[] = {19, 25, 705, 1042, 1043}; /* name, text, unknown, char, varchar */
+    static const uint32_t types[] = {19, 25, 705, 1042,
+                                     1043}; /* name, text, unknown, char, varchar */
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         if (types[i] == type)
             return true;
@@ -93,8 +94,7 @@ enum auth_row_kind auth_row_take(const uint8_t *body, size_t length, const char 
     const uint8_t *second;
     size_t first_bytes;
     size_t second_bytes;
-    if (length < 2 || read_u16(body) != 2 ||
-        !take_value(body, length, &at, &first, &first_bytes) ||
+    if (length < 2 || read_u16(body) != 2 || !take_value(body, length, &at, &first, &first_bytes) ||
         !take_value(body, length, &at, &second, &second_bytes) || at != length ||
         second_bytes > AUTH_ROW_SECRET_MAX)
         return AUTH_ROW_BAD;

@@ -209,8 +209,7 @@ static void take_error(struct auth_question *question, const uint8_t *body, size
         return;
     }
     note_failure(question, memory_printf("%s (SQLSTATE %.5s)",
-                                         !may_quote && message ? message
-                                                               : "an error while it ran",
+                                         !may_quote && message ? message : "an error while it ran",
                                          sqlstate ? sqlstate : "?????"));
 }
 
@@ -328,9 +327,8 @@ void asker_tick(struct asker *asker)
 {
     drop_unwanted(asker);
     struct auth_question *question = TAILQ_FIRST(&asker->questions);
-    int64_t asked_us = question && asker->is_asking
-                           ? asker->lane->pool->proxy->now_us - question->sent_us
-                           : 0;
+    int64_t asked_us =
+        question && asker->is_asking ? asker->lane->pool->proxy->now_us - question->sent_us : 0;
     if (asker->waiter.lane && TAILQ_EMPTY(&asker->questions))
         pool_wait_end(&asker->waiter);
     if (!asker->server) {

@@ -1,5 +1,5 @@
 /*
- * proxy.c - the whole: pools and lanes made from the configuration, the tick, signals, reload and stop.
+ * proxy.c - the whole: pools made from the configuration, the tick, signals, reload and stop.
  *
  * What a pool should do is decided in policy/pool.c; here it is done.  Time that matters to the millisecond (waiters,
  * overflow) and time that does not (recycle, pings, timeouts) are both looked at by one tick of 100 ms, which
@@ -34,7 +34,7 @@ struct grave {
     void (*bury)(void *object);
 };
 
-/* ---- pools and lanes ---- */
+/* ---- pools ---- */
 
 static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool *config)
 {
@@ -63,118 +63,6 @@ struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name)
             return proxy->pools[i];
     }
     return NULL;
-}
-
-/* The lane of this key, which is freed then; its password is what was said last. */
-static struct lane *lane_known(const struct proxy *proxy, char *key, const char *password)
-{
-    struct lane *lane;
-    HASH_FIND_STR(proxy->lanes, key, lane);
-    if (!lane)
-        return NULL;
-    free(key);
-    if (password && (!lane->password || strcmp(lane->password, password) != 0)) {
-        memory_free_secret(lane->password);
-        lane->password = memory_strdup(password);
-    }
-    return lane;
-}
-
-static struct lane *lane_new(struct proxy_pool *pool, char *key, const char *section,
-                             const char *database, const char *user, const char *password)
-{
-    struct proxy *proxy = pool->proxy;
-    struct lane *lane = memory_alloc(sizeof(*lane));
-    lane->pool = pool;
-    lane->key = key;
-    lane->section = memory_strdup(section);
-    lane->database = memory_strdup(database);
-    lane->user = memory_strdup(user);
-    lane->password = memory_strdup(password);
-    pool_lane_init(&lane->lane, &pool->pool, lane);
-    control_apply(proxy, lane);
-    HASH_ADD_KEYPTR(hh, proxy->lanes, lane->key, strlen(lane->key), lane);
-    return lane;
-}
-
-struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
-                        const char *name, const char *user, const char *password,
-                        const struct lane_replication *replication)
-{
-    const char *upstream = database->dbname_is_forced && database->dbname ? database->dbname : name;
-    char *key = memory_printf("%s\n%s\n%s\n%s%s%s%s", pool->name, database->name, upstream,
-                              user ? user : "", replication ? "\n" : "",
-                              replication ? replication->replication : "",
-                              replication ? replication->options : "");
-    struct lane *lane = lane_known(pool->proxy, key, password);
-    if (lane)
-        return lane;
-    lane = lane_new(pool, key, database->name, upstream, user, password);
-    if (replication) {
-        lane->is_replication = true;
-        lane->replication = memory_strdup(replication->replication);
-        lane->options = memory_strdup(replication->options);
-    }
-    return lane;
-}
-
-struct lane *proxy_asking_lane(struct proxy_pool *pool, const struct config_database *database,
-                               const char *name, const char *user, const char *password)
-{
-    char *key =
-        memory_printf("%s\n%s\n%s\n%s\nauth_query", pool->name, database->name, name, user);
-    struct lane *lane = lane_known(pool->proxy, key, password);
-    if (lane)
-        return lane;
-    lane = lane_new(pool, key, database->name, name, user, password);
-    lane->asker = asker_new(lane);
-    return lane;
-}
-
-static void lane_free(struct proxy *proxy, struct lane *lane)
-{
-    HASH_DEL(proxy->lanes, lane);
-    if (lane->pool->starved_lane == lane)
-        lane->pool->starved_by = REFUSAL_OTHER;
-    stats_lane_gone(lane);
-    asker_free(lane->asker);
-    pool_lane_remove(&lane->lane);
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        free(lane->parameters[i].name);
-        free(lane->parameters[i].value);
-    }
-    free(lane->parameters);
-    open_forget_starts(proxy, lane);
-    free(lane->replication);
-    free(lane->options);
-    free(lane->section);
-    free(lane->database);
-    free(lane->user);
-    memory_free_secret(lane->password);
-    free(lane->error);
-    free(lane->key);
-    free(lane);
-}
-
-/* Lanes that a stranger's database names made and nobody uses any more. */
-static void sweep_lanes(struct proxy *proxy)
-{
-    struct lane *lane;
-    struct lane *next;
-    struct client *client;
-    HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!lane->error && !lane->is_replication && !lane->asker)
-            continue;
-        bool is_used = (lane->asker && asker_is_used(lane->asker)) || lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
-        for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)
-            is_used = lane->lane.counts[state] > 0;
-        if (is_used || lane->lane.retry_us > proxy->now_us)
-            continue;
-        TAILQ_FOREACH (client, &proxy->clients, link)
-            is_used |= client->lane == lane;
-        if (!is_used)
-            lane_free(proxy, lane);
-    }
 }
 
 /* ---- doing what the rules say ---- */
@@ -391,7 +279,7 @@ static void on_tick(void *arg)
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
     auth_query_tick(proxy);
-    sweep_lanes(proxy);
+    lane_sweep(proxy);
     stats_tick(proxy);
     control_tick(proxy);
     upgrade_tick(proxy);

@@ -406,8 +406,8 @@ struct proxy {
     int64_t stats_older_us;     /* and the time before that */
     int64_t stop_us;            /* when a graceful stop becomes an immediate one */
     int64_t started_wall_us;
+    struct auth_cache *auth_cache;       /* what auth_query said last */
     uint8_t secret[32];                  /* for mock SCRAM salts */
-    struct auth_cache *auth_cache;
     struct verifier *verifiers;          /* SCRAM verifiers of plain passwords, derived once */
     struct verifiers_job *verifiers_job; /* a worker derives some; NULL: none */
     struct login_door shared_door;       /* of the pools without a reservation */
@@ -456,6 +456,11 @@ struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
 /* A command on a database (DROP, ALTER ... RENAME, CREATE ... TEMPLATE) that does not come to its end waits for others to
  * leave that database, for 5 s: our free connections to those that it names do.  Called at each tick. */
 void proxy_clear_databases(struct client *client);
+/* A backend has been given (BUSY) to who waited for one of its lane. */
+void proxy_granted(struct pool_waiter *waiter, struct server *server);
+
+/* ---- lane.c ---- */
+
 /* The lane of this pool, database and user, made when it is new; `replication` is NULL for ordinary sessions. */
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
                         const char *name, const char *user, const char *password,
@@ -464,8 +469,9 @@ struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *d
 /* The lane on which auth_query runs, made when it is new: of this pool, the section's upstream, this database and user. */
 struct lane *proxy_asking_lane(struct proxy_pool *pool, const struct config_database *database,
                                const char *name, const char *user, const char *password);
-/* A backend has been given (BUSY) to who waited for one of its lane. */
-void proxy_granted(struct pool_waiter *waiter, struct server *server);
+/* Frees those that nobody uses any more, and which a stranger's names, replication or auth_query have made. */
+void lane_sweep(struct proxy *proxy);
+void lane_free(struct proxy *proxy, struct lane *lane);
 
 /* ---- reload.c ---- */
 

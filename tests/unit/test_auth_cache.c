@@ -116,14 +116,12 @@ static void random_answers(void **state)
             auth_cache_forget(cache, name);
             break;
         default: {
-            int64_t lasts_us =
-                model[which].kind == 1 ? AUTH_CACHE_SECRET_US : AUTH_CACHE_NOBODY_US;
-            bool is_there =
-                model[which].kind != 0 && now_us - model[which].asked_us <= lasts_us;
+            int64_t lasts_us = model[which].kind == 1 ? AUTH_CACHE_SECRET_US : AUTH_CACHE_NOBODY_US;
+            bool is_there = model[which].kind != 0 && now_us - model[which].asked_us <= lasts_us;
             snprintf(secret, sizeof(secret), "secret %d", model[which].number);
             enum auth_cache_found kind =
                 found(cache, name, now_us, is_there && model[which].kind == 1 ? secret : NULL);
-            assert_int_equal(kind, !is_there                 ? AUTH_CACHE_NOTHING
+            assert_int_equal(kind, !is_there                ? AUTH_CACHE_NOTHING
                                    : model[which].kind == 1 ? AUTH_CACHE_SECRET
                                                             : AUTH_CACHE_NOBODY);
             break;
