@@ -324,59 +324,19 @@ static bool asks_anew(struct client *client, enum auth_step step, const char *re
     return true;
 }
 
-struct password_check {
-    char *user;
-    char *secret; /* NULL: there is no such user */
-    char *password;
-    bool is_right;
-};
-
-/* A password in clear.  Whatever is kept of it, and whether there is such a user, one derivation is made: the time that it
- * takes tells neither. */
-static void check_password(void *arg)
+void auth_clear_checked(struct client *client, bool is_right, const char *password)
 {
-    static const uint8_t salt[16];
-    struct password_check *check = arg;
-    struct scram_verifier verifier;
-    if (!check->secret || !scram_verifier_parse(&verifier, check->secret))
-        scram_verifier_derive(&verifier, check->password, salt, sizeof(salt), SCRAM_ITERATIONS);
-    OPENSSL_cleanse(&verifier, sizeof(verifier));
-    check->is_right =
-        check->secret && password_matches_secret(check->secret, check->user, check->password);
-}
-
-static void password_checked(struct client *client, void *arg)
-{
-    const struct password_check *check = arg;
-    if (check->is_right)
+    if (is_right)
         password_given(client);
-    else if (!asks_anew(client, STEP_CLEAR, check->password))
+    else if (!asks_anew(client, STEP_CLEAR, password))
         refuse_password(client);
-}
-
-static void password_check_free(void *arg)
-{
-    struct password_check *check = arg;
-    free(check->user);
-    memory_free_secret(check->secret);
-    memory_free_secret(check->password);
-    free(check);
-}
-
-static void ask_aside(struct client *client, const char *secret, const char *password)
-{
-    static const struct aside aside = {check_password, password_checked, password_check_free};
-    struct password_check *check = memory_alloc(sizeof(*check));
-    check->user = memory_strdup(client->user);
-    check->secret = secret ? memory_strdup(secret) : NULL;
-    check->password = memory_strdup(password);
-    aside_run(client, &aside, check);
 }
 
 /* In clear, or md5. */
 static void take_text(struct client *client, uint8_t *body, size_t length)
 {
     const char *text = (const char *)body;
+    const char *secret = secret_of(client);
     bool is_clear = client->auth_step == STEP_CLEAR;
     bool is_text = length > 0 && memchr(body, 0, length) == body + length - 1;
     bool is_empty = is_clear && is_text && length == 1;
@@ -384,7 +344,7 @@ static void take_text(struct client *client, uint8_t *body, size_t length)
                     md5_password_matches(secret, client->user, client->md5_salt, text);
     bool is_asked_anew = !is_clear && is_text && !is_right && asks_anew(client, STEP_MD5, text);
     if (is_clear && is_text && !is_empty)
-        ask_aside(client, secret, text);
+        auth_check_clear(client, secret, text);
     OPENSSL_cleanse(body, length); /* or the buffer would keep a password */
     if (is_asked_anew)
         return;
@@ -405,7 +365,7 @@ void auth_answered(struct client *client)
         client_set_state(client, CLIENT_AUTHENTICATING); /* from now on it is waited for */
         ask_password(client, (enum auth_method)lookup->method);
     } else if (lookup->step == STEP_CLEAR) {
-        ask_aside(client, lookup->secret, lookup->response);
+        auth_check_clear(client, lookup->secret, lookup->response);
     } else if (lookup->secret && md5_password_matches(lookup->secret, client->user,
                                                       client->md5_salt, lookup->response)) {
         password_given(client);

@@ -31,6 +31,14 @@ struct lane *auth_lane(struct client *client);
 /* Wipes what the login has left: keys, a password. */
 void auth_forget_secrets(struct client *client);
 
+/* A password in clear was held against a secret. */
+void auth_clear_checked(struct client *client, bool is_right, const char *password);
+
+/* ---- auth_clear.c ---- */
+
+/* Does that, and calls auth_clear_checked; `secret` is NULL for nobody's. */
+void auth_check_clear(struct client *client, const char *secret, const char *password);
+
 /* ---- aside.c ---- */
 
 struct aside {

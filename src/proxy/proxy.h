@@ -239,7 +239,8 @@ struct client {
         struct scram_exchange *scram; /* NULL: none */
         struct aside_job *aside;      /* when is_aside */
     };
-    struct auth_lookup *lookup; /* likewise, when auth_query is to say what its secret is; or NULL */
+    struct auth_lookup
+        *lookup; /* likewise, when auth_query is to say what its secret is; or NULL */
     uint8_t md5_salt[4];
     uint8_t auth_step : 4;
     bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
