@@ -13,7 +13,6 @@
 
 #include "base/buffer.h"
 
-#define AUTH_ROW_NAME_MAX   127  /* bytes; PgBouncer's too, and twice what a role's name can have */
 #define AUTH_ROW_SECRET_MAX 2048 /* a SCRAM verifier has 133 */
 
 /* Parse, Bind with `name` as a parameter in text, Describe, Execute, Sync: what libpq's PQsendQueryParams sends, but for the

@@ -20,7 +20,6 @@
 
 #include "base/memory.h"
 #include "policy/auth_cache.h"
-#include "proto/auth_row.h"
 #include "proto/sqlstate.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
@@ -51,10 +50,8 @@ bool auth_query_is_needed(const struct client *client)
     const struct config_database *database = client->pool ? database_of(client) : NULL;
     if (!proxy->config->auth_query || !database || !client->pool->config)
         return false; /* the console's users are the users file's: it needs no backend */
-    if (proxy->users ? users_has(proxy->users, client->user)
-                     : is_upstreams_own(database, client->user))
-        return false;
-    return strlen(client->user) <= AUTH_ROW_NAME_MAX;
+    return proxy->users ? !users_has(proxy->users, client->user)
+                        : !is_upstreams_own(database, client->user);
 }
 
 static struct asker *asker_of(const struct client *client)
