@@ -75,11 +75,16 @@ void proxy_granted(struct pool_waiter *waiter, struct server *server)
         client_granted((struct client *)waiter, server);
 }
 
+/* Who waits, where it is no client. */
+static struct asker *asker_of_lane(const struct pool_action *action)
+{
+    const struct lane *lane = action->lane->owner;
+    return lane->asker;
+}
+
 static void perform(const struct pool_action *action)
 {
     struct server *server = (struct server *)action->backend;
-    const struct lane *lane = action->lane ? action->lane->owner : NULL;
-    struct asker *asker = lane ? lane->asker : NULL;
     struct client *client = (struct client *)action->waiter; /* unless an asker waits there */
     switch (action->kind) {
     case POOL_GRANT:
@@ -96,13 +101,13 @@ static void perform(const struct pool_action *action)
         server_close(server, action->reason);
         break;
     case POOL_TIMEOUT:
-        if (asker)
-            asker_timed_out(asker);
+        if (asker_of_lane(action))
+            asker_timed_out(asker_of_lane(action));
         else
             client_wait_timed_out(client);
         break;
     case POOL_NOTICE:
-        if (!asker)
+        if (!asker_of_lane(action))
             client_wait_notice(client, action->before);
         break;
     case POOL_NOTHING:
