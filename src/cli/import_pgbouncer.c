@@ -153,6 +153,10 @@ static bool write_query(struct import *import)
         else if (import_given(import, keys[i].key) && i > 0)
             import_note(import, keys[i].key, "PgBouncer uses it only with auth_user");
     }
+    if (is_used && !*import_given_or(import, "auth_dbname", ""))
+        import_note(import, "auth_dbname",
+                    "PgBouncer asks in the database that the client names, pgreserve in that of "
+                    "the url, or in postgres where that names none");
     return is_used;
 }
 

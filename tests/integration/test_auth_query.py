@@ -362,6 +362,44 @@ def test_it_counts_in_its_pool_and_the_cap(asking, role, postgres):
     assert all(row["cl_active"] == row["cl_waiting"] == "0" for row in pools)
 
 
+def test_console_and_page_show_who_is_asked_for(asking, role, postgres):
+    """While a question is on its way, and while one waits for a connection."""
+    role("alice", "PASSWORD 'a'")
+    proxy = asking(auth_query=COUNTED, automation={"size": 1, "max_overflow": 0})
+    before = asked(postgres)
+    with locked(postgres), start_login(proxy, "alice"):
+        wait_until(lambda: asked(postgres) > before, "the question")
+        server = next(row for row in proxy.show("SERVERS") if row["user"] == "asker")
+        assert (server["state"], server["application_name"]) == ("active", "pgreserve auth_query")
+        assert (proxy.pool()["in_use"], proxy.pool()["clients"]) == (1, 1)
+        assert [row["database"] for row in proxy.show("POOLS") if row["user"] == "asker"] == ["app@automation"]
+        for what in ("HOLDERS", "LONGEST", "WAITERS", "STATUS", "ADVICE", "CLIENTS", "SOCKETS", "DATABASES", "USERS", "LISTS",
+                     "STATS", "FDS"):
+            proxy.show(what)
+        for path in ("/live.json", "/metrics", "/status"):
+            assert proxy.get(path)
+    with contextlib.ExitStack() as stack:
+        held = proxy.hold()
+        client = stack.enter_context(start_login(proxy, "alice"))
+        wait_until(lambda: [row["user"] for row in proxy.show("WAITERS")] == ["alice"], "it to wait")
+        assert proxy.pool()["waiting"] == 1
+        assert proxy.get("/live.json")
+        for connection in held:
+            connection.close()
+        assert client.receive().kind == "R"
+
+
+def test_it_can_be_set_on_the_console(asking, role):
+    role("alice", "PASSWORD 'a'")
+    proxy = asking(auth={"auth_query": None, "auth_user": None})
+    with pytest.raises(wire.ErrorResponse, match="needs auth_user"):
+        proxy.admin("SET auth_query = 'SELECT $1::text, ''b'''")
+    proxy.admin("SET auth_user = 'asker'")
+    proxy.admin("SET auth_query = 'SELECT $1::text, ''b'''")
+    assert login(proxy, "alice", "b") == ROLE
+    assert refusal(proxy, "alice", "a").sqlstate == "28P01"
+
+
 @pytest.mark.parametrize("method", ["md5", "password"])
 def test_known_users_get_in_while_no_connection_is_free(asking, role, postgres, tmp_path, method):
     """What was answered a moment ago stands in when the upstream cannot be asked, and a proof that fails against it is not

@@ -292,6 +292,7 @@ static void the_upstream_is_asked_where_pgbouncer_asked_it(void **state)
     assert_null(config->users_file);
     import_well("[databases]\na = host=h\n[pgbouncer]\nauth_user = asker\n" USERS);
     assert_string_equal(config->auth_query, PGBOUNCER_AUTH_QUERY);
+    has("auth_dbname = : PgBouncer asks in the database that the client names");
     import_well("[databases]\na = host=h\n[pgbouncer]\nauth_query = SELECT 1, $1\n" USERS);
     assert_null(config->auth_query);
     has("auth_query = SELECT 1, $1: PgBouncer uses it only with auth_user.");
