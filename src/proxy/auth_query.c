@@ -206,6 +206,7 @@ void auth_question_give_up(struct asker *asker, struct auth_question *question,
                            enum auth_failure failure, const char *why)
 {
     struct auth_lookup *lookup;
+    question->is_outdated = true;
     if (why)
         log_event(LOG_LEVEL_WARNING, "auth_query failed",
                   LOG_FIELD_TEXT("pool", asker->lane->pool->name),

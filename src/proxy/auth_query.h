@@ -34,7 +34,8 @@ struct auth_question {
     int64_t since_us;
     int64_t sent_us;  /* 0: not on its way */
     bool was_retried; /* its connection was found dead once */
-    bool is_outdated; /* asked before a reload: nobody joins it, and its answer is not kept */
+    bool
+        is_outdated; /* given up, or older than a reload: nobody joins it, its answer is not kept */
     bool has_columns; /* the answer, so far */
     int rows;
     char *secret;
@@ -96,7 +97,7 @@ void auth_question_answered(struct asker *asker, struct auth_question *question)
 /* There is none; likewise.  `why` is for the log, NULL when it stands there already. */
 void auth_question_failed(struct asker *asker, struct auth_question *question,
                           enum auth_failure failure, const char *why);
-/* Tells who waits for it; the question stays. */
+/* Tells who waits for it; the question stays, and nobody joins it any more. */
 void auth_question_give_up(struct asker *asker, struct auth_question *question,
                            enum auth_failure failure, const char *why);
 void auth_question_free(struct auth_question *question);

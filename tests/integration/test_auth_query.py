@@ -7,6 +7,7 @@ expired; and the cap, the reservation and the secrecy of names to the questions 
 import contextlib
 import hashlib
 import re
+import select
 
 import pytest
 
@@ -424,6 +425,26 @@ def test_known_users_get_in_while_no_connection_is_free(asking, role, postgres, 
         for connection in held:
             connection.close()
         assert client.receive().body == b"\0\0\0\0"
+
+
+def test_known_user_s_new_password_is_met_by_the_second_try(asking, role, postgres):
+    """SCRAM's proof is bound to the salt that was known: it cannot be held against a new one, but the old one is forgotten."""
+    alice = role("alice", "PASSWORD 'a'")
+    proxy = asking(automation={"size": 1, "max_overflow": 0})
+    assert login(proxy, "alice", "a") == ROLE
+    with contextlib.ExitStack() as stack:
+        held = proxy.hold()
+        postgres.sql(f"ALTER ROLE {alice} PASSWORD 'b'")
+        assert refusal(proxy, "alice", "b").sqlstate == "28P01"
+        client = stack.enter_context(start_login(proxy, "alice"))
+        wait_until(lambda: [row for row in proxy.show("WAITERS") if float(row["waiting_for"]) > 1.5],
+                   "it to wait longer than for an answer that is known")
+        assert select.select([client.socket], [], [], 0)[0] == []
+        for connection in held:
+            connection.close()
+        assert client.receive().kind == "R"
+    assert login(proxy, "alice", "b") == ROLE
+    assert refusal(proxy, "alice", "a").sqlstate == "28P01"
 
 
 def test_rules_decide_before_anybody_is_asked(asking, role, postgres, tmp_path):
