@@ -236,6 +236,11 @@ static void answer_from_cache(struct proxy *proxy, struct auth_question *questio
     const char *secret;
     if (proxy->now_us - question->since_us < PATIENCE_US)
         return;
+    if (!question->is_late) {
+        question->is_late =
+            true; /* after a pause of the whole process its answer may be there to be read */
+        return;
+    }
     for (struct auth_lookup *lookup = TAILQ_FIRST(&question->lookups); lookup; lookup = next) {
         next = TAILQ_NEXT(lookup, link);
         if (lookup->wants_fresh)

@@ -33,6 +33,7 @@ struct auth_question {
     char *key;
     int64_t since_us;
     int64_t sent_us;  /* 0: not on its way */
+    bool is_late;     /* it has been looked at when it was */
     bool was_retried; /* its connection was found dead once */
     bool
         is_outdated; /* given up, or older than a reload: nobody joins it, its answer is not kept */

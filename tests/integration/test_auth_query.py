@@ -356,10 +356,12 @@ def test_it_counts_in_its_pool_and_the_cap(asking, role, postgres):
         assert len(postgres.backends()) + len(asks(postgres)) <= 4
     assert login(proxy, "alice", "a") == ROLE
     assert len(postgres.backends()) + len(asks(postgres)) <= 4
-    rows = [row for row in proxy.show("SERVERS") if row["user"] == "asker"]
-    assert rows and all(row["application_name"] == "pgreserve auth_query" for row in rows)
+    wait_until(lambda: [state for _, state in asks(postgres)] == ["idle", "idle"], "one of each pool")
+    rows = wait_until(lambda: [row for row in proxy.show("SERVERS") if row["user"] == "asker" and row["state"] == "idle"],
+                      "the console to know of them")
+    assert all(row["application_name"] == "pgreserve auth_query" for row in rows)
     pools = [row for row in proxy.show("POOLS") if row["user"] == "asker"]
-    assert sum(int(row["sv_idle"]) for row in pools) == len(rows) == len(asks(postgres))
+    assert sum(int(row["sv_idle"]) for row in pools) == len(rows) == 2
     assert all(row["cl_active"] == row["cl_waiting"] == "0" for row in pools)
 
 
