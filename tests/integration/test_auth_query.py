@@ -489,7 +489,22 @@ def test_reload_turns_it_on_changes_it_and_turns_it_off(asking, role, postgres):
     assert refusal(proxy, "alice", "b").sqlstate == "28P01"
 
 
-def test_upgrade_holds_the_cap_and_ends_who_waits_in_vain(asking, role, postgres):
+def test_upgrade_ends_who_waits_in_vain(asking, role):
+    """The old process opens nothing more: who waits for a question that it cannot ask is told so, and the new one asks."""
+    role("alice", "PASSWORD 'a'")
+    proxy = asking(pgreserve={"shutdown_timeout": 20}, automation={"size": 1, "max_overflow": 0})
+    held = proxy.hold()
+    with start_login(proxy, "alice") as client:
+        wait_until(lambda: [row["user"] for row in proxy.show("WAITERS")] == ["alice"], "it to wait")
+        old = proxy.upgrade(wait="serving")
+        assert client.final_error().sqlstate == "57P01"
+    for connection in held:
+        connection.close()
+    assert old.wait(timeout=60) == 0
+    assert login(proxy, "alice", "a") == ROLE
+
+
+def test_upgrade_holds_the_cap(asking, role, postgres):
     role("alice", "PASSWORD 'a'")
     proxy = asking(auth_query=COUNTED, pgreserve={"total_connections": 4, "shutdown_timeout": 5},
                    automation={"size": 2, "max_overflow": 0})
