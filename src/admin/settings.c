@@ -23,10 +23,13 @@ static const struct alias {
     const char *ours;
 } aliases[] = {
     {"admin_users", "", OPTION_ADMIN, "users"},
+    {"auth_dbname", "", OPTION_AUTH, "auth_dbname"},
     {"auth_file", "", OPTION_AUTH, "users_file"},
     {"auth_hba_file", "", OPTION_AUTH, "hba_file"},
     {"auth_ident_file", "", OPTION_AUTH, "ident_file"},
+    {"auth_query", PGBOUNCER_AUTH_QUERY, OPTION_AUTH, "auth_query"},
     {"auth_type", "md5", OPTION_AUTH, "method"},
+    {"auth_user", "", OPTION_AUTH, "auth_user"},
     {"client_idle_timeout", "0", OPTION_POOL, "client_idle_timeout"},
     {"client_login_timeout", "60", OPTION_POOL, "login_timeout"},
     {"client_tls13_ciphers", "", OPTION_TLS, "client_tls13_ciphers"},

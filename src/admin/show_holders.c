@@ -13,6 +13,7 @@
 #include "admin/watch.h"
 #include "base/memory.h"
 #include "policy/pin.h"
+#include "proxy/auth_query.h"
 
 /* ---- HOLDERS ---- */
 
@@ -197,10 +198,20 @@ static const struct show_column waiter_columns[] = {
     {NULL, SHOW_TEXT, SHOW_PUBLIC},
 };
 
-static void put_waiter(struct show_row *row, const struct client *client, int before)
+/* Where auth_query waits for a connection, the first client who waits for what it says. */
+static const struct client *client_of(const struct pool_waiter *waiter)
+{
+    const struct lane *lane = waiter->lane->owner;
+    if (!lane->asker)
+        return (const struct client *)waiter;
+    return auth_query_first_client(lane->asker);
+}
+
+static void put_waiter(struct show_row *row, const struct pool_waiter *waiter,
+                       const struct client *client, int before)
 {
     const struct proxy *proxy = client->proxy;
-    int64_t waited_us = proxy->now_us - client->waiter.since_us;
+    int64_t waited_us = proxy->now_us - waiter->since_us;
     put_who(row, client);
     row_seconds(row, waited_us);
     row_time(row, clock_wall_us() - waited_us);
@@ -208,10 +219,10 @@ static void put_waiter(struct show_row *row, const struct client *client, int be
     row_text(row, client->database);
     row_text(row, client->user);
     row_number(row, before);
-    if (client->waiter.deadline_us == INT64_MAX)
+    if (waiter->deadline_us == INT64_MAX)
         row_text(row, NULL);
     else
-        row_seconds(row, client->waiter.deadline_us - proxy->now_us);
+        row_seconds(row, waiter->deadline_us - proxy->now_us);
     row_text(row, client->query && client->state == CLIENT_WAITING ? client->query : "");
 }
 
@@ -221,7 +232,10 @@ static void waiter_rows(const struct proxy *proxy, struct show_row *row)
         const struct pool_waiter *waiter;
         int before = 0;
         TAILQ_FOREACH (waiter, &proxy->pools[i]->pool.waiters, pool_link) {
-            put_waiter(row, (const struct client *)waiter, before++);
+            const struct client *client = client_of(waiter);
+            if (!client)
+                continue;
+            put_waiter(row, waiter, client, before++);
             if (!row_end(row))
                 return;
         }

@@ -54,7 +54,8 @@ static void add_lane(struct pool_row *sum, const struct proxy *proxy, const stru
     const struct pool_waiter *first = TAILQ_FIRST(&lane->lane.waiters);
     const struct pool_backend *backend;
     sum->clients += lane->clients;
-    sum->waiting += lane->lane.waiting;
+    if (!lane->asker) /* what waits there is no client of the lane */
+        sum->waiting += lane->lane.waiting;
     for (int state = 0; state < BACKEND_STATE_COUNT; state++) {
         sum->counts[state] += lane->lane.counts[state];
         TAILQ_FOREACH (backend, &lane->lane.backends[state], link)

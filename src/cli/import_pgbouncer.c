@@ -139,6 +139,27 @@ static void write_hba(struct import *import)
     }
 }
 
+/* PgBouncer asks as soon as there is an auth_user, with a query of its own where none is given. */
+static bool write_query(struct import *import)
+{
+    static const struct pgbouncer_key keys[] = {
+        {"auth_user", PGBOUNCER_COPIED, OPTION_AUTH, "auth_user", NULL, NULL},
+        {"auth_query", PGBOUNCER_COPIED, OPTION_AUTH, "auth_query", PGBOUNCER_AUTH_QUERY, NULL},
+        {"auth_dbname", PGBOUNCER_COPIED, OPTION_AUTH, "auth_dbname", NULL, NULL}};
+    bool is_used = *import_given_or(import, "auth_user", "") != '\0';
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        if (is_used)
+            import_copied(import, &keys[i]);
+        else if (import_given(import, keys[i].key) && i > 0)
+            import_note(import, keys[i].key, "PgBouncer uses it only with auth_user");
+    }
+    if (is_used && !*import_given_or(import, "auth_dbname", ""))
+        import_note(import, "auth_dbname",
+                    "PgBouncer asks in the database that the client names, pgreserve in that of "
+                    "the url, or in postgres where that names none");
+    return is_used;
+}
+
 static void write_auth(struct import *import)
 {
     const char *type = import_given_or(import, "auth_type", "md5");
@@ -146,7 +167,7 @@ static void write_auth(struct import *import)
     fprintf(import->out, "[auth]\nmethod = %s\n", method);
     write_hba(import);
     import_section(import, OPTION_AUTH);
-    bool has_query = option_find(OPTION_AUTH, "auth_query") && import_given(import, "auth_user");
+    bool has_query = write_query(import);
     if (!import_given(import, "auth_file") && !has_query && !has_own_password(import) &&
         strcmp(method, "trust") != 0 && strcmp(method, "cert") != 0) {
         pgbouncer_write_comment(import->out,

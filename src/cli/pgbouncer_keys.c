@@ -33,15 +33,15 @@ const struct pgbouncer_key pgbouncer_keys[] = {
     NONE("application_name_add_host",
          "SHOW HOLDERS and SHOW CLIENTS have the address beside each application_name, and the "
          "server sees the client's own name unchanged"),
-    COPIED("auth_dbname", OPTION_AUTH, "auth_dbname", NULL),
+    CONVERTED("auth_dbname"),
     COPIED("auth_file", OPTION_AUTH, "users_file", NULL),
     CONVERTED("auth_hba_file"),
     CONVERTED("auth_ident_file"),
     NONE("auth_ldap_options", "there is no LDAP: clients prove themselves by password or by "
                               "certificate"),
-    COPIED("auth_query", OPTION_AUTH, "auth_query", NULL),
+    CONVERTED("auth_query"),
     CONVERTED("auth_type"),
-    COPIED("auth_user", OPTION_AUTH, "auth_user", NULL),
+    CONVERTED("auth_user"),
     NONE("autodb_idle_timeout", "a database that [database:*] serves costs nothing while nobody "
                                 "uses it"),
     NONE("cancel_wait_timeout", "a cancel request needs no free connection and is sent at once"),

@@ -152,8 +152,12 @@ struct config {
     char *users_file; /* NULL: the upstream's own user and password */
     char *hba_file;   /* pg_hba.conf; its lines say how, in place of auth_method; NULL: none */
     char *ident_file; /* pg_ident.conf: the maps that its lines name; NULL: none */
-    int max_logins;   /* at one door, that have not logged in; 0: any number */
-    int max_failures; /* of an address, in a window; 0: any number */
+    char *
+        auth_query; /* asks the upstream for whom users_file does not know; NULL: nobody is asked */
+    char *auth_user;   /* runs it */
+    char *auth_dbname; /* where; NULL: the upstream's database */
+    int max_logins;    /* at one door, that have not logged in; 0: any number */
+    int max_failures;  /* of an address, in a window; 0: any number */
     int64_t failure_window_us;
     struct config_networks failure_exempt;
 

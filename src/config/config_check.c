@@ -114,7 +114,7 @@ static void check_proof(const struct config *config, struct reading *reading)
                           "client_ca_file");
         return;
     }
-    if (config->users_file)
+    if (config->users_file || config->auth_query)
         return;
     for (size_t i = 0; i < config->database_count; i++) {
         if (config->databases[i].user && config->databases[i].password)
@@ -123,7 +123,21 @@ static void check_proof(const struct config *config, struct reading *reading)
     reading_error(reading, line_of(reading, "database:*", "url"),
                   "no way to tell who a client is: give the upstream's user and password "
                   "(SUPABASE_URL=postgresql://user:password@host:port/database, or url, user and "
-                  "password in [database:*]), or [auth] users_file");
+                  "password in [database:*]), or [auth] users_file or auth_query");
+}
+
+/* Without auth_query the other two may stand: so SET can turn it on. */
+static void check_query(const struct config *config, struct reading *reading)
+{
+    int line = line_of(reading, "auth", "auth_query");
+    if (!config->auth_query)
+        return;
+    if (!config->auth_user)
+        reading_error(reading, line, "auth_query needs auth_user: the role that runs it");
+    if (!strstr(config->auth_query, "$1"))
+        reading_error(reading, line, "auth_query has no $1, where the user's name goes");
+    if (config->database_count == 0)
+        reading_error(reading, line, "auth_query needs an upstream to ask: [database:*] url");
 }
 
 static void check_tls(const struct config *config, struct reading *reading)
@@ -221,6 +235,7 @@ void config_check(const struct config *config, struct reading *reading)
     }
     check_sums(config, reading);
     check_proof(config, reading);
+    check_query(config, reading);
     check_tls(config, reading);
     check_doors(config, reading);
 }

@@ -44,6 +44,11 @@ struct option {
     const char *help;
 };
 
+/* PgBouncer's auth_query where none is given (1.25), which is also the one that we recommend. */
+#define PGBOUNCER_AUTH_QUERY                                                                       \
+    "SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END "   \
+    "FROM pg_catalog.pg_authid WHERE rolname=$1 AND rolcanlogin"
+
 extern const struct option options[];
 extern const size_t option_count;
 

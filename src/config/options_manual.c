@@ -160,6 +160,34 @@ static const struct {
      "and refuses the others: PrivateUsers=no in the unit makes all of them known.\nExpressions "
      "behind a slash are POSIX's extended ones with \\ed and \\eD; \\e1 in the "
      "database user is what the first pair of parentheses took."},
+    {OPTION_AUTH, "auth_query",
+     "A query that gives the password of a user whom users_file does not know, as in PgBouncer: $1 "
+     "is the name; two columns of "
+     "text, the name and the secret, and one row or none.\nEmpty asks nobody.\nThe one to begin "
+     "with, for a role that may read "
+     "pg_authid, honours expiry:\n" PGBOUNCER_AUTH_QUERY
+     ".\nA function with SECURITY DEFINER that auth_user may call shows that role less; name it "
+     "with its schema, for search_path is pg_catalog; it is also where a query goes that is too "
+     "long for a line.\nEach login asks, so that a changed password or a dropped role counts at "
+     "once; clients who ask for one name share the question.\nWhat was answered last stands in "
+     "only when the upstream does not "
+     "answer within a second, for 10 seconds at most (2 for a name that it did not know).\nThe "
+     "pool that the client came to pays: "
+     "one of its connections asks, waits for its turn like a client, counts in size and in the "
+     "cap, and is kept for half a minute "
+     "after the last question.\nThe secret proves who the client is and logs in nowhere: the "
+     "upstream is reached as the user that "
+     "the url names.\nWho is nobody there meets a wrong password's answer; where it cannot be "
+     "asked, or its answer makes no "
+     "sense, the client is told that it failed, and the log why.\nThe console's users are not "
+     "asked for."},
+    {OPTION_AUTH, "auth_user",
+     "The role that runs auth_query.\nIts password is what the url or users_file has, else what "
+     "libpq finds (passfile)."},
+    {OPTION_AUTH, "auth_dbname",
+     "The database in which auth_query runs, at the upstream of the database that the client asks "
+     "for.\nEmpty is that "
+     "upstream's own, else postgres."},
     {OPTION_AUTH, "max_logins",
      "Connections that may be there without having logged in, at each door: that of the pools "
      "without "

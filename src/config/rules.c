@@ -45,7 +45,7 @@ static bool has_passwords(const struct config *config)
         if (config->databases[i].user && config->databases[i].password)
             return true;
     }
-    return config->users_file != NULL;
+    return config->users_file || config->auth_query;
 }
 
 static bool asks_password(const struct hba_rule *rule)
@@ -66,8 +66,8 @@ static void check_rule(const struct config *config, const struct hba_rule *rule,
                    "checking clients' certificates needs [tls] client_ca_file");
     if (asks_password(rule) && !has_passwords(config))
         rule_error(errors, rule->file, rule->line,
-                   "no way to tell who a client is: give [auth] users_file, or the upstream's user "
-                   "and password");
+                   "no way to tell who a client is: give [auth] users_file or auth_query, or the "
+                   "upstream's user and password");
     if (rule->method == HBA_TRUST && !rule->clientcert && hba_rule_reaches_out(rule) &&
         config_open_door(config, door, sizeof(door)))
         rule_error(errors, rule->file, rule->line,

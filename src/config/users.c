@@ -77,6 +77,11 @@ const char *users_find(const struct users *users, const char *name)
     return user && *user->secret ? user->secret : NULL;
 }
 
+bool users_has(const struct users *users, const char *name)
+{
+    return find(users, name) != NULL;
+}
+
 size_t users_count(const struct users *users)
 {
     return HASH_COUNT(users->by_name);

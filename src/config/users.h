@@ -8,6 +8,7 @@
 #ifndef CONFIG_USERS_H
 #define CONFIG_USERS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "config/config.h"
 
@@ -23,6 +24,8 @@ void users_free(struct users *users);
 /* The secret of `name`, owned by `users`; NULL for who is not there, and for an empty one, which proves nothing (PostgreSQL
  * and PgBouncer let nobody in with it either). */
 const char *users_find(const struct users *users, const char *name);
+/* Whether the list has that name, whatever its secret. */
+bool users_has(const struct users *users, const char *name);
 size_t users_count(const struct users *users);
 typedef void (*users_visitor)(void *arg, const char *name, const char *secret);
 void users_visit(const struct users *users, users_visitor visitor, void *arg);

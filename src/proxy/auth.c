@@ -2,8 +2,8 @@
  * auth.c - from a client's first byte to the proof of who it is.
  *
  * SSLRequest, GSSENCRequest and CancelRequest, then the StartupMessage: which database, which user, what the client must
- * prove (trust, md5, SCRAM-SHA-256, certificate; auth_rules.c when hba_file says what).  The answer to a wrong user and a wrong password is the same.  Then
- * open.c opens the session.
+ * prove (trust, md5, SCRAM-SHA-256, certificate; auth_rules.c when hba_file says what, auth_query.c where only the upstream
+ * knows the user).  The answer to a wrong user and a wrong password is the same.  Then open.c opens the session.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -18,6 +18,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/cancel.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
@@ -33,7 +34,7 @@
 #define PASSWORD_MAX       65535u
 #define TLS_CLIENT_HELLO   0x16
 
-enum auth_step { STEP_NONE, STEP_CLEAR, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
+enum auth_step { STEP_NONE, STEP_LOOKUP, STEP_CLEAR, STEP_MD5, STEP_SASL_FIRST, STEP_SASL_FINAL };
 
 static void send_authentication(struct client *client, uint32_t code, const void *data,
                                 size_t length)
@@ -112,16 +113,18 @@ void auth_succeeded(struct client *client)
     open_begin(client);
 }
 
+const char *auth_plain_password(const struct proxy *proxy, const char *user)
+{
+    const char *password = proxy->users ? users_find(proxy->users, user) : NULL;
+    if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
+        return NULL; /* proves who the client is, but cannot log in with it */
+    return password;
+}
+
 const char *auth_upstream_password(const struct proxy *proxy,
                                    const struct config_database *database, const char *user)
 {
-    const char *password = database->password;
-    if (!password && proxy->users) {
-        password = users_find(proxy->users, user);
-        if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
-            password = NULL; /* proves who the client is, but cannot log in with it */
-    }
-    return password;
+    return database->password ? database->password : auth_plain_password(proxy, user);
 }
 
 struct lane *auth_lane(struct client *client)
@@ -147,6 +150,8 @@ static const char *secret_of(const struct client *client)
     const struct proxy *proxy = client->proxy;
     if (client->is_stranger)
         return NULL;
+    if (client->lookup)
+        return client->lookup->secret;
     if (proxy->users)
         return users_find(proxy->users, client->user);
     const struct config_database *database =
@@ -166,6 +171,7 @@ void auth_forget_secrets(struct client *client)
         OPENSSL_cleanse(client->scram, sizeof(*client->scram));
     free(client->scram);
     client->scram = NULL;
+    auth_query_leave(client);
 }
 
 void auth_ask_scram(struct client *client, const char *secret)
@@ -202,16 +208,11 @@ static void check_certificate(struct client *client)
     free(text);
 }
 
-void auth_ask_by(struct client *client, enum auth_method method)
+/* For the password, by the way that the method and what is known of it allow. */
+static void ask_password(struct client *client, enum auth_method method)
 {
     const char *secret = secret_of(client);
     switch (method) {
-    case AUTH_TRUST:
-        auth_succeeded(client);
-        return;
-    case AUTH_CERT:
-        check_certificate(client);
-        return;
     case AUTH_PASSWORD:
         client->auth_step = STEP_CLEAR;
         send_authentication(client, AUTH_CLEAR_REQUEST, NULL, 0);
@@ -227,6 +228,26 @@ void auth_ask_by(struct client *client, enum auth_method method)
         break;
     }
     auth_ask_scram(client, secret);
+}
+
+void auth_ask_by(struct client *client, enum auth_method method)
+{
+    switch (method) {
+    case AUTH_TRUST:
+        auth_succeeded(client);
+        return;
+    case AUTH_CERT:
+        check_certificate(client);
+        return;
+    default:
+        break;
+    }
+    if (!auth_query_is_needed(client)) {
+        ask_password(client, method);
+        return;
+    }
+    client->auth_step = STEP_LOOKUP;
+    auth_query_begin(client, method);
 }
 
 void auth_ask_proof(struct client *client)
@@ -287,58 +308,28 @@ static void take_sasl_final(struct client *client, const uint8_t *body, size_t l
         protocol_error(client, "malformed SCRAM message");
         break;
     default:
+        auth_query_distrust(client);
         refuse_password(client);
         break;
     }
 }
 
-struct password_check {
-    char *user;
-    char *secret; /* NULL: there is no such user */
-    char *password;
-    bool is_right;
-};
-
-/* A password in clear.  Whatever is kept of it, and whether there is such a user, one derivation is made: the time that it
- * takes tells neither. */
-static void check_password(void *arg)
+/* What it does not fit came from the cache: the upstream is asked once more. */
+static bool asks_anew(struct client *client, enum auth_step step, const char *response)
 {
-    static const uint8_t salt[16];
-    struct password_check *check = arg;
-    struct scram_verifier verifier;
-    if (!check->secret || !scram_verifier_parse(&verifier, check->secret))
-        scram_verifier_derive(&verifier, check->password, salt, sizeof(salt), SCRAM_ITERATIONS);
-    OPENSSL_cleanse(&verifier, sizeof(verifier));
-    check->is_right =
-        check->secret && password_matches_secret(check->secret, check->user, check->password);
+    if (!auth_query_ask_anew(client, (uint8_t)step, response))
+        return false;
+    if (auth_query_is_open(client))
+        client->auth_step = STEP_LOOKUP;
+    return true;
 }
 
-static void password_checked(struct client *client, void *arg)
+void auth_clear_checked(struct client *client, bool is_right, const char *password)
 {
-    const struct password_check *check = arg;
-    if (check->is_right)
+    if (is_right)
         password_given(client);
-    else
+    else if (!asks_anew(client, STEP_CLEAR, password))
         refuse_password(client);
-}
-
-static void password_check_free(void *arg)
-{
-    struct password_check *check = arg;
-    free(check->user);
-    memory_free_secret(check->secret);
-    memory_free_secret(check->password);
-    free(check);
-}
-
-static void ask_aside(struct client *client, const char *secret, const char *password)
-{
-    static const struct aside aside = {check_password, password_checked, password_check_free};
-    struct password_check *check = memory_alloc(sizeof(*check));
-    check->user = memory_strdup(client->user);
-    check->secret = secret ? memory_strdup(secret) : NULL;
-    check->password = memory_strdup(password);
-    aside_run(client, &aside, check);
 }
 
 /* In clear, or md5. */
@@ -351,9 +342,12 @@ static void take_text(struct client *client, uint8_t *body, size_t length)
     bool is_empty = is_clear && is_text && length == 1;
     bool is_right = !is_clear && is_text && secret &&
                     md5_password_matches(secret, client->user, client->md5_salt, text);
+    bool is_asked_anew = !is_clear && is_text && !is_right && asks_anew(client, STEP_MD5, text);
     if (is_clear && is_text && !is_empty)
-        ask_aside(client, secret, text);
+        auth_check_clear(client, secret, text);
     OPENSSL_cleanse(body, length); /* or the buffer would keep a password */
+    if (is_asked_anew)
+        return;
     if (is_empty)
         client_fatal(client, SQLSTATE_INVALID_PASSWORD, "empty password returned by client", NULL,
                      NULL);
@@ -361,6 +355,24 @@ static void take_text(struct client *client, uint8_t *body, size_t length)
         password_given(client);
     else if (!client->is_aside)
         refuse_password(client);
+}
+
+void auth_answered(struct client *client)
+{
+    const struct auth_lookup *lookup = client->lookup;
+    client->auth_step = STEP_NONE;
+    if (!lookup->response) {
+        client_set_state(client, CLIENT_AUTHENTICATING); /* from now on it is waited for */
+        ask_password(client, (enum auth_method)lookup->method);
+    } else if (lookup->step == STEP_CLEAR) {
+        auth_check_clear(client, lookup->secret, lookup->response);
+    } else if (lookup->secret && md5_password_matches(lookup->secret, client->user,
+                                                      client->md5_salt, lookup->response)) {
+        password_given(client);
+    } else {
+        refuse_password(client);
+    }
+    proxy_read_later(client); /* what has come meanwhile */
 }
 
 static void take_password(struct client *client, uint8_t *body, size_t length)
@@ -529,7 +541,7 @@ size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
 {
     if (client->state == CLIENT_STARTUP)
         return refused_hello(client, bytes) ? length : take_startup(client, bytes, length);
-    if (length < 5)
+    if (length < 5 || client->auth_step == STEP_LOOKUP)
         return 0;
     uint32_t message = read_u32(bytes + 1);
     if (bytes[0] == 'X') {

@@ -42,7 +42,7 @@ bool carry_write_lane(const struct lane *lane, struct buffer *record)
 {
     const struct config_database *database =
         config_find_database(lane->pool->proxy->config, lane->section);
-    if (!lane->parameters || lane->is_replication || !database)
+    if (!lane->parameters || lane->is_replication || lane->asker || !database)
         return false;
     char *upstream = upstream_text(database);
     record_put_text(record, LANE_POOL, lane->pool->name);

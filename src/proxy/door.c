@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/door.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
@@ -77,6 +78,8 @@ static bool dawdles(const struct client *client)
 {
     if (client->proxy->now_us - client->since_us < DAWDLING_US)
         return false;
+    if (auth_query_is_open(client))
+        return false; /* it waits for us */
     return client->state == CLIENT_STARTUP || client->state == CLIENT_AUTHENTICATING ||
            client->state == CLIENT_CLOSING;
 }

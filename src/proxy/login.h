@@ -22,10 +22,22 @@ void auth_succeeded(struct client *client);
 /* What logs in to the upstream as this user; NULL when nothing is known that could. */
 const char *auth_upstream_password(const struct proxy *proxy,
                                    const struct config_database *database, const char *user);
+/* The plain password that users_file has for this user; NULL when it has none, or a verifier. */
+const char *auth_plain_password(const struct proxy *proxy, const char *user);
+/* auth_query has answered: client->lookup->secret. */
+void auth_answered(struct client *client);
 /* The lane that its database and user give it; the database is configured. */
 struct lane *auth_lane(struct client *client);
 /* Wipes what the login has left: keys, a password. */
 void auth_forget_secrets(struct client *client);
+
+/* A password in clear was held against a secret. */
+void auth_clear_checked(struct client *client, bool is_right, const char *password);
+
+/* ---- auth_clear.c ---- */
+
+/* Does that, and calls auth_clear_checked; `secret` is NULL for nobody's. */
+void auth_check_clear(struct client *client, const char *secret, const char *password);
 
 /* ---- aside.c ---- */
 

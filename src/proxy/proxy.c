@@ -1,5 +1,5 @@
 /*
- * proxy.c - the whole: pools and lanes made from the configuration, the tick, signals, reload and stop.
+ * proxy.c - the whole: pools made from the configuration, the tick, signals, reload and stop.
  *
  * What a pool should do is decided in policy/pool.c; here it is done.  Time that matters to the millisecond (waiters,
  * overflow) and time that does not (recycle, pings, timeouts) are both looked at by one tick of 100 ms, which
@@ -17,7 +17,9 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "policy/auth_cache.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/control.h"
 #include "proxy/upgrade.h"
 
@@ -32,7 +34,7 @@ struct grave {
     void (*bury)(void *object);
 };
 
-/* ---- pools and lanes ---- */
+/* ---- pools ---- */
 
 static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool *config)
 {
@@ -63,98 +65,30 @@ struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name)
     return NULL;
 }
 
-struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
-                        const char *name, const char *user, const char *password,
-                        const struct lane_replication *replication)
-{
-    struct proxy *proxy = pool->proxy;
-    struct lane *lane;
-    const char *upstream = database->dbname_is_forced && database->dbname ? database->dbname : name;
-    char *key = memory_printf("%s\n%s\n%s\n%s%s%s%s", pool->name, database->name, upstream,
-                              user ? user : "", replication ? "\n" : "",
-                              replication ? replication->replication : "",
-                              replication ? replication->options : "");
-    HASH_FIND_STR(proxy->lanes, key, lane);
-    if (lane) {
-        free(key);
-        if (password && (!lane->password || strcmp(lane->password, password) != 0)) {
-            memory_free_secret(lane->password);
-            lane->password = memory_strdup(password);
-        }
-        return lane;
-    }
-    lane = memory_alloc(sizeof(*lane));
-    lane->pool = pool;
-    if (replication) {
-        lane->is_replication = true;
-        lane->replication = memory_strdup(replication->replication);
-        lane->options = memory_strdup(replication->options);
-    }
-    lane->key = key;
-    lane->section = memory_strdup(database->name);
-    lane->database = memory_strdup(upstream);
-    lane->user = memory_strdup(user);
-    lane->password = memory_strdup(password);
-    pool_lane_init(&lane->lane, &pool->pool, lane);
-    control_apply(proxy, lane);
-    HASH_ADD_KEYPTR(hh, proxy->lanes, lane->key, strlen(lane->key), lane);
-    return lane;
-}
-
-static void lane_free(struct proxy *proxy, struct lane *lane)
-{
-    HASH_DEL(proxy->lanes, lane);
-    if (lane->pool->starved_lane == lane)
-        lane->pool->starved_by = REFUSAL_OTHER;
-    stats_lane_gone(lane);
-    pool_lane_remove(&lane->lane);
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        free(lane->parameters[i].name);
-        free(lane->parameters[i].value);
-    }
-    free(lane->parameters);
-    open_forget_starts(proxy, lane);
-    free(lane->replication);
-    free(lane->options);
-    free(lane->section);
-    free(lane->database);
-    free(lane->user);
-    memory_free_secret(lane->password);
-    free(lane->error);
-    free(lane->key);
-    free(lane);
-}
-
-/* Lanes that a stranger's database names made and nobody uses any more: their login failed, or never was their turn. */
-static void sweep_lanes(struct proxy *proxy)
-{
-    struct lane *lane;
-    struct lane *next;
-    struct client *client;
-    HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!lane->error && !lane->is_replication && lane->parameter_count > 0)
-            continue;
-        bool is_used = lane->lane.waiting > 0 || lane->pool->pool.primary == &lane->lane;
-        for (int state = 0; state < BACKEND_STATE_COUNT && !is_used; state++)
-            is_used = lane->lane.counts[state] > 0;
-        if (is_used || lane->lane.retry_us > proxy->now_us)
-            continue;
-        TAILQ_FOREACH (client, &proxy->clients, link)
-            is_used |= client->lane == lane;
-        if (!is_used)
-            lane_free(proxy, lane);
-    }
-}
-
 /* ---- doing what the rules say ---- */
+
+void proxy_granted(struct pool_waiter *waiter, struct server *server)
+{
+    if (server->lane->asker)
+        asker_granted(server->lane->asker, server);
+    else
+        client_granted((struct client *)waiter, server);
+}
+
+/* Who waits, where it is no client. */
+static struct asker *asker_of_lane(const struct pool_action *action)
+{
+    const struct lane *lane = action->lane->owner;
+    return lane->asker;
+}
 
 static void perform(const struct pool_action *action)
 {
     struct server *server = (struct server *)action->backend;
-    struct client *client = (struct client *)action->waiter;
+    struct client *client = (struct client *)action->waiter; /* unless an asker waits there */
     switch (action->kind) {
     case POOL_GRANT:
-        client_granted(client, server);
+        proxy_granted(action->waiter, server);
         break;
     case POOL_PING:
         stats_count(server->lane->pool->stats.total, POOL_STAT_PINGS);
@@ -167,10 +101,14 @@ static void perform(const struct pool_action *action)
         server_close(server, action->reason);
         break;
     case POOL_TIMEOUT:
-        client_wait_timed_out(client);
+        if (asker_of_lane(action))
+            asker_timed_out(asker_of_lane(action));
+        else
+            client_wait_timed_out(client);
         break;
     case POOL_NOTICE:
-        client_wait_notice(client, action->before);
+        if (!asker_of_lane(action))
+            client_wait_notice(client, action->before);
         break;
     case POOL_NOTHING:
         break;
@@ -345,7 +283,8 @@ static void on_tick(void *arg)
     proxy_run_pools(proxy);
     for (size_t i = 0; i < proxy->pool_count; i++)
         anyone_waits |= proxy->pools[i]->pool.waiting > 0;
-    sweep_lanes(proxy);
+    auth_query_tick(proxy);
+    lane_sweep(proxy);
     stats_tick(proxy);
     control_tick(proxy);
     upgrade_tick(proxy);
@@ -433,6 +372,7 @@ struct proxy *proxy_new(struct config *config, struct event_base *base)
     proxy->budget.total = config->total_connections;
     proxy->workers = workers_new(base, 8);
     proxy->failures = failures_new();
+    proxy->auth_cache = auth_cache_new();
     door_init(&proxy->shared_door, 0);
     door_init(&proxy->admin_door, 1);
     proxy->later_event = event_new(base, -1, 0, on_later, proxy);
@@ -544,6 +484,7 @@ void proxy_free(struct proxy *proxy)
     timer_free(proxy->tick);
     verifiers_free(proxy);
     failures_free(proxy->failures);
+    auth_cache_free(proxy->auth_cache);
     if (proxy->users)
         users_free(proxy->users);
     rules_free(proxy->rules);

@@ -64,6 +64,9 @@ struct upstream;
 struct probe;
 struct upgrade;
 struct takeover;
+struct asker;
+struct auth_lookup;
+struct auth_cache;
 struct verifiers_job;
 struct error_fields;
 
@@ -124,6 +127,7 @@ struct lane {
     struct start_memory *starts; /* hash by key */
     bool has_triggers;           /* of users, in its database, as far as known */
     int64_t triggers_asked_us;
+    struct asker *asker; /* auth_query runs on its connection; NULL: clients use it */
     bool is_replication; /* logins ask for the replication protocol, with these: */
     char *replication;
     char *options;
@@ -235,6 +239,8 @@ struct client {
         struct scram_exchange *scram; /* NULL: none */
         struct aside_job *aside;      /* when is_aside */
     };
+    struct auth_lookup
+        *lookup; /* likewise, when auth_query is to say what its secret is; or NULL */
     uint8_t md5_salt[4];
     uint8_t auth_step : 4;
     bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
@@ -269,6 +275,7 @@ struct server {
     struct proxy *proxy;
     struct lane *lane;
     struct client *client; /* linked, or NULL */
+    struct asker *asker;   /* whose question it carries, or NULL */
     PGconn *conn;
     PGcancel *cancel;
     struct resolve_job *resolving;
@@ -400,6 +407,7 @@ struct proxy {
     int64_t stats_older_us;     /* and the time before that */
     int64_t stop_us;            /* when a graceful stop becomes an immediate one */
     int64_t started_wall_us;
+    struct auth_cache *auth_cache;       /* what auth_query said last */
     uint8_t secret[32];                  /* for mock SCRAM salts */
     struct verifier *verifiers;          /* SCRAM verifiers of plain passwords, derived once */
     struct verifiers_job *verifiers_job; /* a worker derives some; NULL: none */
@@ -449,10 +457,22 @@ struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
 /* A command on a database (DROP, ALTER ... RENAME, CREATE ... TEMPLATE) that does not come to its end waits for others to
  * leave that database, for 5 s: our free connections to those that it names do.  Called at each tick. */
 void proxy_clear_databases(struct client *client);
+/* A backend has been given (BUSY) to who waited for one of its lane. */
+void proxy_granted(struct pool_waiter *waiter, struct server *server);
+
+/* ---- lane.c ---- */
+
 /* The lane of this pool, database and user, made when it is new; `replication` is NULL for ordinary sessions. */
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
                         const char *name, const char *user, const char *password,
                         const struct lane_replication *replication);
+
+/* The lane on which auth_query runs, made when it is new: of this pool, the section's upstream, this database and user. */
+struct lane *proxy_asking_lane(struct proxy_pool *pool, const struct config_database *database,
+                               const char *name, const char *user, const char *password);
+/* Frees those that nobody uses any more, and which a stranger's names, replication or auth_query have made. */
+void lane_sweep(struct proxy *proxy);
+void lane_free(struct proxy *proxy, struct lane *lane);
 
 /* ---- reload.c ---- */
 

@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/prepare.h"
@@ -32,6 +33,8 @@ static bool must_be_whole(const struct server *server, uint8_t type, uint32_t me
 {
     if (message > INSPECTED_BYTES)
         return false;
+    if (server->asker && (type == 'T' || type == 'D'))
+        return true;
     return type == 'Z' || type == 'S' || type == 'E' || (type == 'C' && server->watches_tags) ||
            (type == 'D' && server->asked &&
             outstanding_injection(&server->outstanding) == INJECTION_QUESTION);
@@ -145,6 +148,8 @@ static void read_ready(struct server *server, const uint8_t *body, size_t length
 /* Looks into one complete message.  Returns whether it goes to the client. */
 static bool take_message(struct server *server, uint8_t type, const uint8_t *body, size_t length)
 {
+    if (server->asker)
+        asker_message(server, type, (uint8_t *)body, length);
     enum outstanding_injection injection = outstanding_injection(&server->outstanding);
     bool is_quiet = type == 'E' && outstanding_is_quiet(&server->outstanding);
     bool for_client = outstanding_answered(&server->outstanding, type) == REPLY_FORWARD;

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "base/process.h"
 #include "config/config_parse.h"
+#include "proxy/auth_query.h"
 #include "proxy/login.h"
 #include "proxy/listener.h"
 #include "proxy/proxy.h"
@@ -158,6 +159,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
         tls_context_free(proxy->tls);
     proxy->tls = tls;
     adopt_config(proxy, next);
+    auth_query_reloaded(proxy);
     verifiers_refresh(proxy);
     process_allow_core_dumps(next->core_dumps);
     log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);

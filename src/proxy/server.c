@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/cancel.h"
 #include "proxy/events.h"
 #include "proxy/prepare.h"
@@ -45,6 +46,8 @@ static void server_gone(struct server *server)
     if (server->has_login_event)
         event_del(&server->login_event);
     probe_free(server);
+    if (server->asker)
+        asker_lost(server);
     if (server->is_streaming)
         stream_close(&server->stream, false);
     outstanding_free(&server->outstanding);
@@ -115,7 +118,7 @@ static void give_back(struct server *server)
     server->deadline_us = INT64_MAX;
     struct pool_waiter *waiter = pool_release(&server->backend, proxy->now_us, &must_close);
     if (waiter)
-        client_granted((struct client *)waiter, server);
+        proxy_granted(waiter, server);
     else if (must_close || !pool->config)
         server_close(server, must_close ? must_close : "pool removed");
     if (pool->pool.waiting > 0 && !waiter)
@@ -178,13 +181,15 @@ void server_settled(struct server *server)
         server->deadline_us = INT64_MAX;
         struct pool_waiter *waiter = pool_backend_alive(&server->backend, server->proxy->now_us);
         if (waiter)
-            client_granted((struct client *)waiter, server);
+            proxy_granted(waiter, server);
         else
             proxy_run_pool(server->lane->pool);
     } else if (server->backend.state == BACKEND_CLEANING) {
         finish_messages(server); /* an error has begun to skip what was to end them */
         if (outstanding_is_empty(&server->outstanding))
             clean_further(server);
+    } else if (server->asker) {
+        asker_settled(server);
     }
 }
 
@@ -238,6 +243,8 @@ void server_close(struct server *server, const char *reason)
     static const uint8_t terminate[] = {'X', 0, 0, 0, 4};
     if (server->is_held_for_close)
         return;
+    if (server->asker)
+        asker_lost(server);
     if (!server->close_reason)
         server->close_reason = reason;
     if (strcmp(server->close_reason, "recycle") == 0)
@@ -301,6 +308,8 @@ void server_lost(struct server *server)
     int error = server->stream.error;
     if (server->is_held_for_close)
         return;
+    if (server->asker)
+        asker_lost(server);
     if (server->backend.state == BACKEND_CHECKING)
         stats_count(server->lane->pool->stats.total, POOL_STAT_PING_FAILURES);
     if (!was_expected) {

@@ -235,7 +235,7 @@ void settle_ask_triggers(struct server *server)
                                    " WHERE NOT tgisinternal)";
     struct lane *lane = server->lane;
     struct buffer sql = {0};
-    if (lane->is_replication || lane->has_triggers ||
+    if (lane->is_replication || lane->asker || lane->has_triggers ||
         (lane->triggers_asked_us > 0 &&
          server->proxy->now_us - lane->triggers_asked_us < TRIGGERS_ASKED_US))
         return;

@@ -24,6 +24,7 @@
 #include "base/memory.h"
 #include "proto/record.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/carry.h"
 #include "proxy/listener.h"
 #include "proxy/upgrade_inside.h"
@@ -186,6 +187,10 @@ static void look_at_clients(struct upgrade *upgrade)
         next = TAILQ_NEXT(client, link);
         if (carry_can_go(client) && channel_backlog(upgrade->channel) < BACKLOG_PIECES)
             send_client(upgrade, client);
+        if (auth_query_waits_in_vain(client)) {
+            client_shut_down(client, NULL);
+            continue;
+        }
         if (client->lane && !client->server && client->state != CLIENT_CLOSING &&
             (client->state == CLIENT_LEAVING || !carry_goes(client))) {
             client->lane->staying++; /* who is on the way may be refused */

@@ -299,6 +299,67 @@ def test_nothing_of_ours_is_looked_for_where_the_client_says(start_proxy, evil):
     assert "division by zero" not in proxy.log()
 
 
+@pytest.fixture
+def asking(start_proxy, postgres):
+    """asking(expiry) is a daemon that asks its upstream for passwords, and a role `looked_up` to be asked for.  The query finds
+    tables, functions and operators by search_path: the recommended one names them, but an operator's own need not."""
+    query = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid WHERE rolname = $1"
+
+    def start(expiry="infinity"):
+        postgres.sql(f"CREATE ROLE looked_up LOGIN PASSWORD 'its own' VALID UNTIL '{expiry}'")
+        with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+            cursor.execute(f"GRANT SELECT ON pg_catalog.pg_authid TO {ROLE}")
+        connection.close()
+        return start_proxy(auth={"auth_user": ROLE, "auth_query": query})
+    yield start
+    with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute(f"REVOKE SELECT ON pg_catalog.pg_authid FROM {ROLE}")
+    connection.close()
+    postgres.sql("DROP ROLE looked_up")
+
+
+def test_search_path_of_a_stranger_does_not_reach_auth_query(asking, evil):
+    """CVE-2025-12819, PgBouncer before 1.25.1: whoever connected, without a password, named a search_path in the start-up
+    packet; it was in force when auth_query ran, which then called the stranger's functions with auth_user's rights."""
+    with evil.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE evil.pg_authid AS SELECT 'looked_up'::name AS rolname, 'stolen'::text AS rolpassword,"
+                       " NULL::timestamptz AS rolvaliduntil")
+        cursor.execute(f"GRANT USAGE ON SCHEMA evil TO {ROLE}; GRANT SELECT ON evil.pg_authid TO {ROLE}")
+    connection.close()
+    proxy = asking()
+    mark = evil.log_mark()
+    ways = ({"search_path": "evil, pg_catalog"}, {"options": "-c search_path=evil,pg_catalog"},
+            {"options": "-csearch_path=evil,pg_catalog -c role=postgres"})
+    for parameters in ways:
+        for password in ("stolen", "wrong"):
+            with Wire(proxy.port()) as stranger:
+                with pytest.raises(wire.ErrorResponse, match="28P01"):
+                    stranger.login("looked_up", password, "app", **parameters)
+    for parameters in ways[:2]:
+        with proxy.wire(user="looked_up", password="its own", **parameters) as client:
+            assert client.query("SHOW search_path").value.replace(" ", "") == "evil,pg_catalog"
+    assert "evil" not in evil.log(mark)
+    assert evil.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgreserve auth_query'") == [(1,)]
+
+
+def test_expired_password_opens_nothing_through_auth_query(asking, postgres):
+    """CVE-2025-2291, PgBouncer before 1.24.1: auth_query gave the password of a role whatever its VALID UNTIL."""
+    proxy = asking(expiry="2001-01-01")
+
+    def tell(password):
+        with Wire(proxy.port()) as client:
+            with pytest.raises(wire.ErrorResponse) as refused:
+                client.login("looked_up", password, "app")
+        return refused.value.fields
+    assert tell("its own") == tell("wrong")
+    assert tell("its own")["C"] == "28P01"
+    postgres.sql("ALTER ROLE looked_up VALID UNTIL 'infinity'")
+    with proxy.wire(user="looked_up", password="its own") as client:
+        assert client.query("SELECT 'in'").value == "in"
+    postgres.sql("ALTER ROLE looked_up VALID UNTIL '2001-01-01'")
+    assert tell("its own")["C"] == "28P01"
+
+
 PARAMETERS = [
     {"options": "-c work_mem=77MB"}, {"search_path": "evil_path"}, {"my.secret": "mine"}, {"options": "-c my.secret=mine"},
     {"TimeZone": "Asia/Tokyo"}, {"client_encoding": "SJIS"}, {"standard_conforming_strings": "off"}, {"statement_timeout": "1ms"},

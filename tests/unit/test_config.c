@@ -490,6 +490,18 @@ static void someone_must_be_able_to_tell_who_a_client_is(void **state)
                "[auth]\nusers_file = /etc/pgreserve/userlist.txt\n");
     parse_well("[database:*]\nurl = postgresql://ann@db.example/x\n" POOL
                "[auth]\nmethod = trust\n");
+    parse_well("[database:*]\nurl = postgresql://ann@db.example/x\n" POOL
+               "[auth]\nauth_user = asker\nauth_query = SELECT * FROM secret($1)\n");
+}
+
+static void asking_the_upstream_needs_somebody_who_asks_and_a_name(void **state)
+{
+    (void)state;
+    assert_refused(WORKING "[auth]\nauth_query = SELECT * FROM secret($1)\n",
+                   "test.ini:7: auth_query needs auth_user");
+    assert_refused(WORKING "[auth]\nauth_user = asker\nauth_query = SELECT 1, 2\n",
+                   "test.ini:8: auth_query has no $1");
+    parse_well(WORKING "[auth]\nauth_user = asker\n");
 }
 
 static void trust_beyond_loopback_needs_a_word(void **state)
@@ -655,6 +667,7 @@ int main(void)
         TEST(a_proxy_to_itself_is_refused),
         TEST(two_listeners_need_two_addresses),
         TEST(someone_must_be_able_to_tell_who_a_client_is),
+        TEST(asking_the_upstream_needs_somebody_who_asks_and_a_name),
         TEST(trust_beyond_loopback_needs_a_word),
         TEST(tls_needs_its_files),
         TEST(a_file_without_its_main_sections_is_refused),

@@ -281,6 +281,23 @@ static void rules_are_carried_over_where_pgbouncer_reads_them(void **state)
     has("auth_type = hba: without hba_file one method holds for all");
 }
 
+static void the_upstream_is_asked_where_pgbouncer_asked_it(void **state)
+{
+    (void)state;
+    import_well("[databases]\na = host=h\n[pgbouncer]\nauth_user = asker\nauth_dbname = app\n"
+                "auth_query = SELECT * FROM lookup.secret($1)\n");
+    assert_string_equal(config->auth_user, "asker");
+    assert_string_equal(config->auth_dbname, "app");
+    assert_string_equal(config->auth_query, "SELECT * FROM lookup.secret($1)");
+    assert_null(config->users_file);
+    import_well("[databases]\na = host=h\n[pgbouncer]\nauth_user = asker\n" USERS);
+    assert_string_equal(config->auth_query, PGBOUNCER_AUTH_QUERY);
+    has("auth_dbname = : PgBouncer asks in the database that the client names");
+    import_well("[databases]\na = host=h\n[pgbouncer]\nauth_query = SELECT 1, $1\n" USERS);
+    assert_null(config->auth_query);
+    has("auth_query = SELECT 1, $1: PgBouncer uses it only with auth_user.");
+}
+
 static void files_are_included(void **state)
 {
     (void)state;
@@ -402,6 +419,7 @@ int main(void)
         TEST(trust_is_carried_over_with_open_eyes),
         TEST(without_any_proof_the_file_says_where_to_put_it),
         TEST(rules_are_carried_over_where_pgbouncer_reads_them),
+        TEST(the_upstream_is_asked_where_pgbouncer_asked_it),
         TEST(files_are_included),
         TEST(what_cannot_be_read_is_said_with_its_line),
         TEST(values_that_ours_cannot_be_are_comments),
