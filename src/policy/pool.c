@@ -417,6 +417,21 @@ static struct pool_backend *idle_elsewhere(struct pool_lane *lane)
     return oldest;
 }
 
+/* Backends whose close hangs: they count against the limit and the cap, but nobody's wait should be for them. */
+static int stuck(const struct pool *pool, int64_t now_us)
+{
+    const struct pool_lane *lane;
+    int count = 0;
+    if (pool->counts[BACKEND_CLOSING] == 0)
+        return 0;
+    TAILQ_FOREACH (lane, &pool->lanes, link) {
+        const struct pool_backend *closing;
+        TAILQ_FOREACH (closing, &lane->backends[BACKEND_CLOSING], link)
+            count += now_us - closing->since_us > STUCK_CLOSING_US;
+    }
+    return count;
+}
+
 /* Another connection for a lane that has more waiters than backends on their way. */
 static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool_action *action)
 {
@@ -428,15 +443,17 @@ static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool
     const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
     bool is_overflow_due = now_us - first->since_us >= pool->settings.overflow_delay_us;
     struct pool_backend *victim = NULL;
-    if (pool_open(pool) >= pool->settings.size || !may_take)
+    int hanging = stuck(pool, now_us);
+    bool is_full = pool_open(pool) - hanging >= pool->settings.size;
+    if (is_full || !may_take)
         victim = idle_elsewhere(lane);
-    if (victim && pool->counts[BACKEND_CLOSING] < lane->waiting - coming) {
+    if (victim && pool->counts[BACKEND_CLOSING] - hanging < lane->waiting - coming) {
         *action = (struct pool_action){.kind = POOL_CLOSE, .lane = lane, .backend = victim};
         action->reason = "place needed by another database or user";
         pool_backend_move(victim, BACKEND_CLOSING, now_us);
         return true;
     }
-    if (!may_take || (pool_open(pool) >= pool->settings.size && !is_overflow_due))
+    if (!may_take || (is_full && !is_overflow_due))
         return false;
     *action = (struct pool_action){.kind = POOL_OPEN, .lane = lane};
     return true;
@@ -449,18 +466,8 @@ static bool refill(struct pool *pool, int64_t now_us, struct pool_action *action
     if (!pool->settings.prefill || !lane || pool->is_stopping || is_emptying(lane) ||
         lane->retry_us > now_us || lane->yield_us > now_us || is_busy_logging_in(lane))
         return false;
-    int open = pool_open(pool);
-    if (open >= pool->settings.size) {
-        int stuck = 0;
-        struct pool_lane *each;
-        TAILQ_FOREACH (each, &pool->lanes, link) {
-            struct pool_backend *closing;
-            TAILQ_FOREACH (closing, &each->backends[BACKEND_CLOSING], link)
-                stuck += now_us - closing->since_us > STUCK_CLOSING_US;
-        }
-        if (open - stuck >= pool->settings.size)
-            return false;
-    }
+    if (pool_open(pool) - stuck(pool, now_us) >= pool->settings.size)
+        return false;
     if (!budget_may_take(pool->budget, pool->budget_index))
         return false;
     action->kind = POOL_OPEN;

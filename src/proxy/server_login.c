@@ -12,6 +12,7 @@
 
 #include "base/memory.h"
 #include "proto/sqlstate.h"
+#include "proxy/auth_query.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/login_guard.h"
@@ -56,7 +57,10 @@ static void fail_waiters(struct lane *lane)
     while (pool_lane_is_dead(&lane->lane) && !lane->is_full &&
            (waiter = TAILQ_FIRST(&lane->lane.waiters))) {
         pool_wait_end(waiter);
-        client_upstream_failed((struct client *)waiter);
+        if (lane->asker)
+            asker_upstream_failed(lane->asker);
+        else
+            client_upstream_failed((struct client *)waiter);
     }
 }
 
@@ -292,6 +296,17 @@ static void add_option(struct login_options *options, const char *keyword, const
     options->values[options->count++] = value;
 }
 
+/* The url's, which may say where a hosted pooler shall lead, and then ours, which win. */
+static char *options_of_asker(const struct config_database *database)
+{
+    const char *theirs = "";
+    for (size_t i = 0; database->keywords && database->keywords[i]; i++) {
+        if (strcmp(database->keywords[i], "options") == 0)
+            theirs = database->values[i];
+    }
+    return memory_printf("%s%s-c search_path=pg_catalog", theirs, *theirs ? " " : "");
+}
+
 static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
                         const char *error)
 {
@@ -306,6 +321,12 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
         return;
     }
     struct login_options options = {.count = 0};
+    char *asker_options = NULL;
+    if (server->lane->asker) {
+        asker_options = options_of_asker(database);
+        add_option(&options, "options", asker_options);
+        add_option(&options, "application_name", "pgreserve auth_query");
+    }
     for (size_t i = 0; database->keywords && database->keywords[i]; i++)
         add_option(&options, database->keywords[i], database->values[i]);
     add_option(&options, "host", hosts);
@@ -325,6 +346,7 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
     add_option(&options, "keepalives_count", "3");
     add_option(&options, "tcp_user_timeout", "60000");
     server->conn = PQconnectStartParams(options.keywords, options.values, 0);
+    free(asker_options);
     PQsetNoticeReceiver(server->conn, on_notice, server);
     if (!server->conn || PQstatus(server->conn) == CONNECTION_BAD)
         server_login_failed(server, server->conn ? PQerrorMessage(server->conn) : "out of memory");
