@@ -215,11 +215,14 @@ struct client {
     uint16_t provided;     /* unnamed statements that we have put on its backend, on their way */
     bool was_warned : 1;   /* leak_warning has spoken about this link */
     bool is_lingering : 1; /* was told a FATAL: closed when it has closed too */
-    bool has_said_goodbye : 1; /* our side of the connection is shut */
-    bool must_stay : 1;        /* the next process of an upgrade did not take it */
-    uint8_t left_state;        /* LEAVING: the state that it comes back to (enum client_state) */
-    uint32_t pins;             /* enum pin: why it keeps its backend */
-    uint32_t asks; /* enum pin: what the server is to be asked when the transaction is over */
+    bool has_said_goodbye : 1;       /* our side of the connection is shut */
+    bool must_stay : 1;              /* the next process of an upgrade did not take it */
+    bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
+    bool has_others_certificate : 1; /* whose name is not the user's: no password will help */
+    bool is_aside : 1;               /* its proof is being looked at in a thread */
+    uint8_t left_state; /* LEAVING: the state that it comes back to (enum client_state) */
+    uint32_t pins;      /* enum pin: why it keeps its backend */
+    uint32_t asks;      /* enum pin: what the server is to be asked when the transaction is over */
     struct sql_scan *scan;     /* while a text that is not there in whole passes; NULL */
     struct settings *settings; /* what must be in force when it runs something */
     struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
@@ -230,11 +233,12 @@ struct client {
     char *database;                      /* behind the user, in the same allocation */
     char *application_name; /* never NULL; client_set_application_name alone frees it */
     struct startup
-        *startup;   /* what else came in the start-up packet; NULL when the session is open */
-    uint16_t minor; /* of the protocol, agreed */
+        *startup;      /* what else came in the start-up packet; NULL when the session is open */
+    uint16_t minor;    /* of the protocol, agreed */
+    uint8_t key_bytes; /* of key_secret */
+    uint8_t auth_step;
     uint32_t key_pid;
     uint8_t key_secret[CANCEL_KEY_MAX];
-    uint8_t key_bytes;
     union {                           /* while authenticating */
         struct scram_exchange *scram; /* NULL: none */
         struct aside_job *aside;      /* when is_aside */
@@ -242,10 +246,6 @@ struct client {
     struct auth_lookup
         *lookup; /* likewise, when auth_query is to say what its secret is; or NULL */
     uint8_t md5_salt[4];
-    uint8_t auth_step : 4;
-    bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
-    bool has_others_certificate : 1; /* whose name is not the user's: no password will help */
-    bool is_aside : 1;               /* its proof is being looked at in a thread */
     union client_address address;
     struct login_door *door; /* at which it stands; NULL: it has logged in */
     int64_t connected_wall_us;
