@@ -513,6 +513,25 @@ static void a_hanging_close_does_not_hold_up_the_refill(void **state)
     expect(POOL_OPEN);
 }
 
+/* Else the pool would close and open without end. */
+static void the_refill_takes_no_place_that_a_waiter_has_cleared(void **state)
+{
+    (void)state;
+    pool.settings.prefill = true;
+    open_busy(0, &second);
+    pool_backend_move(&backends[0], BACKEND_CLOSING, now);
+    now += SECOND + 1;
+    open_idle(1, &first);
+    open_idle(2, &first);
+    pool_wait(&waiters[0], &second, now);
+    pool_wait(&waiters[1], &second, now);
+    struct pool_backend *victim = expect(POOL_CLOSE).backend;
+    assert_ptr_equal(victim->lane, &first);
+    assert_ptr_equal(expect(POOL_CLOSE).lane, &second); /* there are two who wait */
+    pool_backend_remove(victim);
+    assert_ptr_equal(expect(POOL_OPEN).lane, &second);
+}
+
 static void a_paused_pool_gives_nothing(void **state)
 {
     (void)state;
@@ -642,6 +661,7 @@ int main(void)
         TEST(a_waiter_shortens_the_back_off),
         TEST(size_is_kept_open),
         TEST(a_hanging_close_does_not_hold_up_the_refill),
+        TEST(the_refill_takes_no_place_that_a_waiter_has_cleared),
         TEST(a_paused_pool_gives_nothing),
         TEST(a_paused_lane_does_not_hold_up_the_others),
         TEST(what_is_emptied_closes_when_free_and_is_not_filled_again),
