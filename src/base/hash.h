@@ -7,7 +7,7 @@
 
 #include "base/memory.h"
 
-#define uthash_malloc(size) memory_resize(NULL, size)
+#define uthash_malloc(size) memory_take(size)
 
 #include <uthash.h>
 

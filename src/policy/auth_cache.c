@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <uthash.h>
-
+#include "base/hash.h"
 #include "base/memory.h"
 
 struct entry {
