@@ -57,14 +57,21 @@ static int decode(const char *text, size_t length, uint8_t *out, size_t room)
 
 /* ---- verifiers ---- */
 
+#define PREFIX       "SCRAM-SHA-256$"
+#define PREFIX_BYTES (sizeof(PREFIX) - 1)
+
+bool scram_is_secret(const char *secret)
+{
+    return strncmp(secret, PREFIX, PREFIX_BYTES) == 0;
+}
+
 bool scram_verifier_parse(struct scram_verifier *verifier, const char *text)
 {
-    static const char prefix[] = "SCRAM-SHA-256$";
     *verifier = (struct scram_verifier){0};
-    if (strncmp(text, prefix, sizeof(prefix) - 1) != 0)
+    if (!scram_is_secret(text))
         return false;
     char *end;
-    long iterations = strtol(text + sizeof(prefix) - 1, &end, 10);
+    long iterations = strtol(text + PREFIX_BYTES, &end, 10);
     if (*end != ':' || iterations < 1 || iterations > 100000000)
         return false;
     const char *salt = end + 1;
@@ -122,8 +129,7 @@ void scram_verifier_format(const struct scram_verifier *verifier, char *out, siz
     encode(verifier->salt, verifier->salt_bytes, salt);
     encode(verifier->stored_key, KEY, stored);
     encode(verifier->server_key, KEY, server);
-    snprintf(out, out_bytes, "SCRAM-SHA-256$%d:%s$%s:%s", verifier->iterations, salt, stored,
-             server);
+    snprintf(out, out_bytes, PREFIX "%d:%s$%s:%s", verifier->iterations, salt, stored, server);
 }
 
 /* ---- the exchange ---- */

@@ -28,6 +28,8 @@ struct scram_verifier {
     bool is_mock; /* made for a user that does not exist: never matches */
 };
 
+/* Whether the secret says that it is a verifier, be it well-formed or not. */
+bool scram_is_secret(const char *secret);
 /* "SCRAM-SHA-256$<iterations>:<salt>$<stored>:<server>"; false when it is not one. */
 bool scram_verifier_parse(struct scram_verifier *verifier, const char *text);
 /* Derives one from a plain password, taken as the bytes that it is (PBKDF2); `salt_bytes` up to SCRAM_SALT_MAX_BYTES. */

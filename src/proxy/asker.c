@@ -237,7 +237,7 @@ static void take_row(struct auth_question *question, const uint8_t *body, size_t
     case AUTH_ROW_NULL:
         break;
     case AUTH_ROW_SECRET:
-        if (strncmp(secret, "SCRAM-SHA-256$", 14) == 0 && !scram_verifier_parse(&verifier, secret))
+        if (scram_is_secret(secret) && !scram_verifier_parse(&verifier, secret))
             warn(question, "its SCRAM verifier is malformed");
         else
             question->secret = memory_strdup(secret);

@@ -116,7 +116,7 @@ void auth_succeeded(struct client *client)
 const char *auth_plain_password(const struct proxy *proxy, const char *user)
 {
     const char *password = proxy->users ? users_find(proxy->users, user) : NULL;
-    if (password && (md5_is_secret(password) || strncmp(password, "SCRAM-SHA-256$", 14) == 0))
+    if (password && (md5_is_secret(password) || scram_is_secret(password)))
         return NULL; /* proves who the client is, but cannot log in with it */
     return password;
 }
@@ -218,7 +218,7 @@ static void ask_password(struct client *client, enum auth_method method)
         send_authentication(client, AUTH_CLEAR_REQUEST, NULL, 0);
         return;
     case AUTH_MD5:
-        if (secret && strncmp(secret, "SCRAM-SHA-256$", 14) == 0)
+        if (secret && scram_is_secret(secret))
             break;
         fill_random(client->md5_salt, sizeof(client->md5_salt));
         client->auth_step = STEP_MD5;
