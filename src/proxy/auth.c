@@ -144,6 +144,21 @@ static void refuse_password(struct client *client)
     free(text);
 }
 
+const struct config_database *auth_database(const struct client *client)
+{
+    const struct config *config = client->proxy->config;
+    const struct config_database *database =
+        config_find_database(config, client->pool ? client->database : "*");
+    if (!database && config->database_count > 0)
+        database = &config->databases[0];
+    return database;
+}
+
+const char *auth_own_password(const struct config_database *database, const char *user)
+{
+    return database->user && strcmp(database->user, user) == 0 ? database->password : NULL;
+}
+
 /* What proves that the client is who it says; NULL for a user that is not known. */
 static const char *secret_of(const struct client *client)
 {
@@ -154,13 +169,8 @@ static const char *secret_of(const struct client *client)
         return client->lookup->secret;
     if (proxy->users)
         return users_find(proxy->users, client->user);
-    const struct config_database *database =
-        config_find_database(proxy->config, client->pool ? client->database : "*");
-    if (!database && proxy->config->database_count > 0)
-        database = &proxy->config->databases[0];
-    if (!database || !database->user || strcmp(database->user, client->user) != 0)
-        return NULL;
-    return database->password;
+    const struct config_database *database = auth_database(client);
+    return database ? auth_own_password(database, client->user) : NULL;
 }
 
 /* The keys that a login is checked by are as good as a password for whoever pretends to be us. */

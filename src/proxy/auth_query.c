@@ -28,44 +28,26 @@
 
 /* ---- where to ask ---- */
 
-/* The upstream that the client's database is of; for a database that there is not, which is told only after the proof, the
- * first, as for the upstream's own user. */
-static const struct config_database *database_of(const struct client *client)
-{
-    const struct config *config = client->proxy->config;
-    const struct config_database *database = config_find_database(config, client->database);
-    if (!database && config->database_count > 0)
-        database = &config->databases[0];
-    return database;
-}
-
-static bool is_upstreams_own(const struct config_database *database, const char *user)
-{
-    return database->user && database->password && strcmp(database->user, user) == 0;
-}
-
 bool auth_query_is_needed(const struct client *client)
 {
     const struct proxy *proxy = client->proxy;
-    const struct config_database *database = client->pool ? database_of(client) : NULL;
+    const struct config_database *database = client->pool ? auth_database(client) : NULL;
     if (!proxy->config->auth_query || !database || !client->pool->config)
         return false; /* the console's users are the users file's: it needs no backend */
     return proxy->users ? !users_has(proxy->users, client->user)
-                        : !is_upstreams_own(database, client->user);
+                        : !auth_own_password(database, client->user);
 }
 
 static struct asker *asker_of(const struct client *client)
 {
     const struct proxy *proxy = client->proxy;
     const struct config *config = proxy->config;
-    const struct config_database *database = database_of(client);
+    const struct config_database *database = auth_database(client);
     const char *name = config->auth_dbname ? config->auth_dbname : database->dbname;
-    const char *password = NULL;
+    const char *password = auth_own_password(database, config->auth_user);
     if (!name)
         name = strcmp(database->name, "*") == 0 ? "postgres" : database->name;
-    if (is_upstreams_own(database, config->auth_user))
-        password = database->password;
-    else if (proxy->users)
+    if (!password)
         password = auth_plain_password(proxy, config->auth_user);
     return proxy_asking_lane(client->pool, database, name, config->auth_user, password)->asker;
 }

@@ -24,6 +24,11 @@ const char *auth_upstream_password(const struct proxy *proxy,
                                    const struct config_database *database, const char *user);
 /* The plain password that users_file has for this user; NULL when it has none, or a verifier. */
 const char *auth_plain_password(const struct proxy *proxy, const char *user);
+/* The database whose upstream says who its user is.  For one that is not configured, which a client is told only after its
+ * proof, the first; for the console the one of [database:*]; NULL when there is none at all. */
+const struct config_database *auth_database(const struct client *client);
+/* The password that the database's url has for this user; NULL when the user is another, or it has none. */
+const char *auth_own_password(const struct config_database *database, const char *user);
 /* auth_query has answered: client->lookup->secret. */
 void auth_answered(struct client *client);
 /* The lane that its database and user give it; the database is configured. */
