@@ -88,6 +88,15 @@ bool config_open_door(const struct config *config, char *what, size_t what_bytes
     return !config->admin_i_know_this_is_open && !is_local_door(&config->admin_listen);
 }
 
+bool config_knows_passwords(const struct config *config)
+{
+    for (size_t i = 0; i < config->database_count; i++) {
+        if (config->databases[i].user && config->databases[i].password)
+            return true;
+    }
+    return config->users_file || config->auth_query;
+}
+
 static void check_proof(const struct config *config, struct reading *reading)
 {
     if (config->hba_file)
@@ -114,12 +123,8 @@ static void check_proof(const struct config *config, struct reading *reading)
                           "client_ca_file");
         return;
     }
-    if (config->users_file || config->auth_query)
+    if (config_knows_passwords(config))
         return;
-    for (size_t i = 0; i < config->database_count; i++) {
-        if (config->databases[i].user && config->databases[i].password)
-            return;
-    }
     reading_error(reading, line_of(reading, "database:*", "url"),
                   "no way to tell who a client is: give the upstream's user and password "
                   "(SUPABASE_URL=postgresql://user:password@host:port/database, or url, user and "

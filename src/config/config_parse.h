@@ -38,6 +38,8 @@ bool value_parse(const struct option *option, void *base, const char *text, char
 void value_free(const struct option *option, void *base);
 /* Whether something listens beyond loopback that does not say that it may stand open; `what` it is. */
 bool config_open_door(const struct config *config, char *what, size_t what_bytes);
+/* Whether anything is there that a password could be held against: users_file, auth_query, or a url's user and password. */
+bool config_knows_passwords(const struct config *config);
 /* The checks of contract 4 over the whole. */
 void config_check(const struct config *config, struct reading *reading);
 

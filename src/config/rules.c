@@ -39,15 +39,6 @@ static char **list_directory(void *arg, const char *path)
 
 /* ---- against the configuration ---- */
 
-static bool has_passwords(const struct config *config)
-{
-    for (size_t i = 0; i < config->database_count; i++) {
-        if (config->databases[i].user && config->databases[i].password)
-            return true;
-    }
-    return config->users_file || config->auth_query;
-}
-
 static bool asks_password(const struct hba_rule *rule)
 {
     return rule->method == HBA_MD5 || rule->method == HBA_SCRAM_SHA_256 ||
@@ -64,7 +55,7 @@ static void check_rule(const struct config *config, const struct hba_rule *rule,
         !config->tls_client_ca_file)
         rule_error(errors, rule->file, rule->line,
                    "checking clients' certificates needs [tls] client_ca_file");
-    if (asks_password(rule) && !has_passwords(config))
+    if (asks_password(rule) && !config_knows_passwords(config))
         rule_error(errors, rule->file, rule->line,
                    "no way to tell who a client is: give [auth] users_file or auth_query, or the "
                    "upstream's user and password");
