@@ -14,7 +14,8 @@
 #define RETRY_FIRST_US   100000LL
 #define RETRY_LONGEST_US 15000000LL
 #define RETRY_WAITED_US  1000000LL /* longest back-off while somebody waits */
-#define STUCK_CLOSING_US 1000000LL /* a close that takes longer does not hold up the refill */
+#define STUCK_CLOSING_US                                                                           \
+    1000000LL /* a close that takes longer holds up neither waiters nor the refill */
 #define LANE_PATIENCE_US                                                                           \
     1000000LL /* longest wait in a lane with few places while others have many */
 

@@ -44,14 +44,6 @@ static void push(struct outstanding *o, uint8_t entry)
     o->count++;
 }
 
-static uint8_t peek(const struct outstanding *o)
-{
-    if (o->count == 0)
-        return 0;
-    const uint8_t *ring = o->ring ? o->ring : o->small;
-    return ring[o->head & ring_mask(o)];
-}
-
 static void pop(struct outstanding *o)
 {
     o->head++;
@@ -67,7 +59,7 @@ static void pop(struct outstanding *o)
 /* A CopyDone that nobody waits for is ignored by the server. */
 static void drop_idle_copy_ends(struct outstanding *o)
 {
-    while (peek(o) == 'c')
+    while (outstanding_head(o) == 'c')
         pop(o);
 }
 
@@ -169,13 +161,13 @@ void outstanding_injected(struct outstanding *o, enum outstanding_injection inje
 
 enum outstanding_injection outstanding_injection(const struct outstanding *o)
 {
-    uint8_t head = peek(o);
+    uint8_t head = outstanding_head(o);
     return is_injection(head) ? (enum outstanding_injection)head : INJECTION_NONE;
 }
 
 bool outstanding_is_quiet(const struct outstanding *o)
 {
-    return peek(o) == OUTSTANDING_QUIET_PARSE;
+    return outstanding_head(o) == OUTSTANDING_QUIET_PARSE;
 }
 
 static bool is_eventful(uint8_t entry)
@@ -194,16 +186,16 @@ static void skip_entry(struct outstanding *o, uint8_t entry)
 /* An error in an extended message, the head: the server skips to the next Sync. */
 static void skip_to_sync(struct outstanding *o)
 {
-    o->first_has_failed = o->undone == 0 && is_tracked(peek(o));
-    if (peek(o) == OUTSTANDING_UNNAMED_PARSE) {
+    o->first_has_failed = o->undone == 0 && is_tracked(outstanding_head(o));
+    if (outstanding_head(o) == OUTSTANDING_UNNAMED_PARSE) {
         o->unnamed_failed++;
         o->events++;
         pop(o);
     }
     while (o->count > 0) {
-        if (peek(o) == 'S' || is_injection(peek(o)))
+        if (outstanding_head(o) == 'S' || is_injection(outstanding_head(o)))
             return;
-        skip_entry(o, peek(o));
+        skip_entry(o, outstanding_head(o));
         pop(o);
     }
     o->is_skipping = true;
@@ -242,7 +234,7 @@ static void begin_copy_in(struct outstanding *o)
     o->count = kept;
     o->is_copying_in = !is_ended;
     o->is_sync_unsure = o->is_sync_unsure || was_synced;
-    if (peek(o) == 'E' && was_synced && !is_synced)
+    if (outstanding_head(o) == 'E' && was_synced && !is_synced)
         o->is_open = true;
 }
 
@@ -258,7 +250,7 @@ static void end_copy_in(struct outstanding *o, bool has_failed)
 static void error_answered(struct outstanding *o)
 {
     end_copy_in(o, true);
-    switch (peek(o)) {
+    switch (outstanding_head(o)) {
     case 'P':
     case 'B':
     case 'D':
@@ -286,7 +278,7 @@ static void error_answered(struct outstanding *o)
 static void ready_answered(struct outstanding *o)
 {
     drop_idle_copy_ends(o);
-    uint8_t head = peek(o);
+    uint8_t head = outstanding_head(o);
     o->syncs -= head == 'S';
     if (head == 'Q' || head == 'S' || head == 'F')
         pop(o);
@@ -297,7 +289,7 @@ static void ready_answered(struct outstanding *o)
 /* ParseComplete or CloseComplete, whichever of these it answers. */
 static enum reply parsed_or_closed(struct outstanding *o, const char *own, const char *injected)
 {
-    uint8_t head = peek(o);
+    uint8_t head = outstanding_head(o);
     bool is_ours = head != 0 && strchr(injected, head);
     if (head == 0 || (!is_ours && !strchr(own, head)))
         return REPLY_FORWARD;
@@ -319,7 +311,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
                                            0};
     static const char injected_closes[] = {OUTSTANDING_INJECTED_CLOSE, OUTSTANDING_UNTRACKED_CLOSE,
                                            OUTSTANDING_PROVIDED_UNNAMED, 0};
-    uint8_t head = peek(o);
+    uint8_t head = outstanding_head(o);
     if (is_injection(head) && type != 'A') {
         if (type != 'Z')
             return REPLY_SWALLOW;
@@ -334,7 +326,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     case 'Z':
         ready_answered(o);
         drop_idle_copy_ends(o);
-        return peek(o) == INJECTION_RESTORE ? REPLY_SWALLOW : REPLY_FORWARD;
+        return outstanding_head(o) == INJECTION_RESTORE ? REPLY_SWALLOW : REPLY_FORWARD;
     case '1':
         return parsed_or_closed(o, parses, injected_parses);
     case '2':

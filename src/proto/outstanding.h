@@ -98,15 +98,20 @@ static inline bool outstanding_is_empty(const struct outstanding *outstanding)
 {
     return outstanding->count == 0 && !outstanding->is_open && !outstanding->is_skipping;
 }
-/* True while a simple Query of the client's is answered, and no COPY from the client is on: until its ReadyForQuery (or an
- * error, or CopyInResponse) nothing that the server says of it changes anything here. */
-static inline bool outstanding_is_in_query(const struct outstanding *outstanding)
+/* The entry that the next answer is for; 0 when nothing is owed. */
+static inline uint8_t outstanding_head(const struct outstanding *outstanding)
 {
     const uint8_t *ring = outstanding->ring ? outstanding->ring : outstanding->small;
     uint32_t capacity =
         outstanding->ring ? outstanding->capacity : (uint32_t)sizeof(outstanding->small);
-    return outstanding->count > 0 && ring[outstanding->head & (capacity - 1)] == 'Q' &&
-           !outstanding->is_copying_in && !outstanding->is_sync_unsure;
+    return outstanding->count > 0 ? ring[outstanding->head & (capacity - 1)] : 0;
+}
+/* True while a simple Query of the client's is answered, and no COPY from the client is on: until its ReadyForQuery (or an
+ * error, or CopyInResponse) nothing that the server says of it changes anything here. */
+static inline bool outstanding_is_in_query(const struct outstanding *outstanding)
+{
+    return outstanding_head(outstanding) == 'Q' && !outstanding->is_copying_in &&
+           !outstanding->is_sync_unsure;
 }
 /* Whether a Sync is among what is owed: answers will come without anything more being sent. */
 static inline bool outstanding_has_sync(const struct outstanding *outstanding)

@@ -53,8 +53,8 @@
 #define PROXY_READ_BYTES   65536 /* one read */
 #define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
 #define CANCEL_KEY_MAX     32
-#define NAME_BYTES         64   /* PostgreSQL's NAMEDATALEN */
-#define CLIENT_QUERY_BYTES 1025 /* what leak_warning shows, and a zero */
+#define NAME_BYTES         (STARTUP_NAME_MAX + 1) /* PostgreSQL's NAMEDATALEN */
+#define CLIENT_QUERY_BYTES 1025                   /* what leak_warning shows, and a zero */
 
 struct proxy;
 struct client;
