@@ -17,7 +17,26 @@ from server import free_port
 RESET = struct.pack("ii", 1, 0)
 
 
+def serve_each(listener, serve):
+    """Calls serve(socket) for each connection, in a thread of its own, until the listener is closed."""
+    def accept():
+        while True:
+            try:
+                accepted, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(accepted,), daemon=True).start()
+    threading.Thread(target=accept, daemon=True).start()
+
+
+def stop_listening(listener):
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+
+
 class Link:
+    shuts = socket.SHUT_WR  # how the other side is told that this one has ended
+
     def __init__(self, target_port):
         self.target_port = target_port
         self.port = free_port()
@@ -35,14 +54,13 @@ class Link:
         self.open_road.set()
         if self.listener is None:
             self.listener = socket.create_server(("127.0.0.1", self.port), backlog=200)
-            threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+            serve_each(self.listener, self._serve)
 
     def refuse(self):
         """Nobody listens any more; what is open stays."""
         listener, self.listener = self.listener, None
         if listener:
-            listener.shutdown(socket.SHUT_RDWR)
-            listener.close()
+            stop_listening(listener)
 
     def silence(self):
         """Bytes vanish in both directions, and no one is told."""
@@ -72,14 +90,6 @@ class Link:
     def __exit__(self, *_):
         self.close()
 
-    def _accept(self, listener):
-        while True:
-            try:
-                near, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(near,), daemon=True).start()
-
     def _serve(self, near):
         if self.delay:
             self.ended.wait(self.delay)
@@ -96,15 +106,25 @@ class Link:
 
     def _relay(self, source, target):
         try:
-            while part := source.recv(65536):
-                self.open_road.wait()
-                target.sendall(part)
+            self._pass_on(source, target)
         except OSError:
             pass
         try:
-            target.shutdown(socket.SHUT_WR)
+            target.shutdown(self.shuts)
         except OSError:
             pass
+
+    def _pass_on(self, source, target):
+        """Until the source has ended; OSError does that too."""
+        while part := source.recv(65536):
+            self.open_road.wait()
+            target.sendall(part)
+
+    def _is_servers(self, source):
+        try:
+            return source.getpeername()[1] == self.target_port
+        except OSError:  # gone already
+            return False
 
 
 class Scissors:
@@ -123,22 +143,13 @@ class Scissors:
         self.is_done = threading.Event()    # every position has been given to a connection
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", self.port), backlog=200)
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve_each(self.listener, self._relay)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-
-    def _accept(self):
-        while True:
-            try:
-                near, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._relay, args=(near,), daemon=True).start()
+        stop_listening(self.listener)
 
     def _relay(self, near):
         try:
@@ -219,43 +230,31 @@ class Staller(Link):
         self.go_on()
         super().close()
 
-    def _relay(self, source, target):
-        try:
-            while part := source.recv(65536):
-                if self.left is not None and source.getpeername()[1] == self.target_port:
-                    passing, part = part[:self.left], part[self.left:]
-                    self.left -= len(passing)
-                    target.sendall(passing)
-                    if part:
-                        self.stalled += 1
-                        self.goes.wait()
-                target.sendall(part)
-        except OSError:
-            pass
-        try:
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+    def _pass_on(self, source, target):
+        while part := source.recv(65536):
+            if self.left is not None and self._is_servers(source):
+                passing, part = part[:self.left], part[self.left:]
+                self.left -= len(passing)
+                target.sendall(passing)
+                if part:
+                    self.stalled += 1
+                    self.goes.wait()
+            target.sendall(part)
 
 
 class Dripper(Link):
     """Hands on one byte at a time, each in a segment of its own: of both sides, or of the server's alone."""
 
+    shuts = socket.SHUT_RDWR
+
     def __init__(self, target_port, both=False, pause=0.0002):
         self.both, self.pause = both, pause
         super().__init__(target_port)
 
-    def _relay(self, source, target):
-        try:
-            drips = self.both or source.getpeername()[1] == self.target_port
-            target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while part := source.recv(65536):
-                for at in range(0, len(part), 1 if drips else len(part)):
-                    target.sendall(part[at:at + 1] if drips else part)
-                    time.sleep(self.pause if drips else 0)  # so that the pieces are seen as such
-        except OSError:
-            pass
-        try:
-            target.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+    def _pass_on(self, source, target):
+        drips = self.both or self._is_servers(source)
+        target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while part := source.recv(65536):
+            for at in range(0, len(part), 1 if drips else len(part)):
+                target.sendall(part[at:at + 1] if drips else part)
+                time.sleep(self.pause if drips else 0)  # so that the pieces are seen as such

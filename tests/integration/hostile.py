@@ -8,10 +8,9 @@ returns bytes in its place, or pieces of them.  `Swallower(port, stand_in)` keep
 
 import socket
 import struct
-import threading
 
 import wire
-from faults import Link
+from faults import Link, serve_each, stop_listening
 
 
 class Peer(wire.Wire):
@@ -42,14 +41,13 @@ class HostileServer:
         self.peers, self.codes, self.problems = [], [], []
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=50)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        serve_each(self.listener, self._serve)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        stop_listening(self.listener)
         for peer in self.peers:
             peer.close()
 
@@ -57,16 +55,9 @@ class HostileServer:
         query = "&".join(f"{name}={value}" for name, value in options.items())
         return f"postgresql://hostile:secret@127.0.0.1:{self.port}/hostile?{query}"
 
-    def _accept(self):
-        while True:
-            try:
-                accepted, _ = self.listener.accept()
-            except OSError:
-                return
-            self.peers.append(Peer(accepted))
-            threading.Thread(target=self._serve, args=(self.peers[-1],), daemon=True).start()
-
-    def _serve(self, peer):
+    def _serve(self, accepted):
+        peer = Peer(accepted)
+        self.peers.append(peer)
         try:
             code, _ = peer.packet()
             self.codes.append(code)
@@ -90,13 +81,9 @@ class Meddler(Link):
         self.change = change
         super().__init__(target_port)
 
-    def _relay(self, source, target):
-        try:
-            is_servers = source.getpeername()[1] == self.target_port
-        except OSError:  # gone already
-            is_servers = False
-        if not is_servers:
-            super()._relay(source, target)
+    def _pass_on(self, source, target):
+        if not self._is_servers(source):
+            super()._pass_on(source, target)
             return
         server = Peer(source)
         server.socket.settimeout(None)
@@ -105,12 +92,10 @@ class Meddler(Link):
                 changed = self.change(server.receive())
                 for piece in [changed] if isinstance(changed, bytes) else changed:
                     target.sendall(piece)
-        except (OSError, wire.Closed):
+        except wire.Closed:
             pass
-        try:
+        finally:
             target.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
 
 
 class Swallower(Link):
@@ -121,13 +106,9 @@ class Swallower(Link):
         self.stand_in, self.swallowed = stand_in, 0
         super().__init__(target_port)
 
-    def _relay(self, source, target):
-        try:
-            is_servers = source.getpeername()[1] == self.target_port
-        except OSError:  # gone already
-            is_servers = False
-        if is_servers:
-            super()._relay(source, target)
+    def _pass_on(self, source, target):
+        if self._is_servers(source):
+            super()._pass_on(source, target)
             return
         client = Peer(source)
         client.socket.settimeout(None)
@@ -147,9 +128,5 @@ class Swallower(Link):
                         raise wire.Closed("in mid-message")
                     left -= len(part)
                     self.swallowed += len(part)
-        except (OSError, wire.Closed):
-            pass
-        try:
-            target.shutdown(socket.SHUT_WR)
-        except OSError:
+        except wire.Closed:
             pass

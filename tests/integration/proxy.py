@@ -36,6 +36,9 @@ def binary_path():
     return os.path.abspath(os.environ.get("PGRESERVE_BINARY", os.path.join(ROOT, "build/pgreserve")))
 
 
+MEMORY_LIMIT_KB = 64 * 1024  # of a daemon that keeps nothing whole
+
+
 def is_sanitized():
     """Or run under valgrind by a script, which is as slow."""
     with open(binary_path(), "rb") as file:
@@ -278,6 +281,11 @@ class Proxy:
     def peak_memory_kb(self):
         with open(f"/proc/{self.process.pid}/status") as file:
             return int(re.search(r"VmHWM:\s+(\d+) kB", file.read()).group(1))
+
+    def assert_little_memory(self):
+        if not is_sanitized():  # whose own bookkeeping is larger
+            peak = self.peak_memory_kb()
+            assert peak < MEMORY_LIMIT_KB, f"{peak} kB were taken"
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))

@@ -12,15 +12,12 @@ from proxy import is_sanitized
 from waiting import wait_until
 from wire import copy_data, copy_done, query
 
-MEMORY_LIMIT_KB = 64 * 1024
-
 
 @pytest.fixture
 def single(start_proxy):
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
     yield proxy
-    if not is_sanitized():
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
 
 
 def scaled(count):
@@ -157,8 +154,7 @@ def test_many_stopped_readers_take_little_memory(start_proxy):
         client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 100000)"))
     wait_until(lambda: len(proxy.postgres.backends("wait_event = 'ClientWrite'")) == 20,
                "all to be stuck", timeout=30)
-    if not is_sanitized():
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
     assert proxy.psql("-Atc", "SELECT 1", pool="adhoc").stdout == "1\n"
     for client in clients:
         client.close()

@@ -10,9 +10,9 @@ import threading
 import pytest
 
 import wire
-from proxy import is_sanitized
+from proxy import MEMORY_LIMIT_KB, is_sanitized
 from server import ROLE
-from test_large import MEMORY_LIMIT_KB, scaled
+from test_large import scaled
 from waiting import wait_until
 from wire import Wire, bind, close, copy_data, copy_done, execute, parse, query, sync
 
@@ -27,8 +27,7 @@ def small(start_proxy):
     for pool in ("automation", "adhoc"):
         with proxy.wire(pool) as client:
             assert client.query("SELECT 'still here'").value == "still here"
-    if not is_sanitized():  # whose own bookkeeping is larger
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
 
 
 class Sending(threading.Thread):
@@ -207,8 +206,7 @@ def test_messages_of_many_clients_that_never_end(start_proxy):
         if number % 10 == 0:
             client.send(b"\0")
             assert len(client.answer().value) == KEPT_TEXT
-    if not is_sanitized():
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
     for client in crowd:
         client.close()
 
@@ -224,8 +222,7 @@ def test_start_up_packets_that_never_end(start_proxy):
                            for row in proxy.show("LISTS")), "the crowd to be there")
     with proxy.wire() as client:
         assert client.query("SELECT 'in'").value == "in"
-    if not is_sanitized():
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
     for client in crowd:
         client.close()
 
@@ -248,7 +245,6 @@ def test_tables_of_the_console_asked_for_without_reading_them(start_proxy):
             count -= head[:1] == b"Z"
         sender.join()
         assert rows >= 3000 * len(crowd)
-    if not is_sanitized():
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
     for client in crowd:
         client.close()

@@ -10,9 +10,8 @@ import pytest
 
 import wire
 from hostile import Meddler, Swallower
-from proxy import is_sanitized
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
-from test_large import MEMORY_LIMIT_KB, scaled
+from test_large import scaled
 from test_published_vulnerabilities import assert_serves
 from waiting import wait_until
 from wire import Wire, bind, execute, message, parse, query, text
@@ -62,8 +61,7 @@ def behind(start_proxy, road):
 
 def assert_little_memory(proxy):
     assert_serves(proxy)
-    if not is_sanitized():
-        assert proxy.peak_memory_kb() < MEMORY_LIMIT_KB
+    proxy.assert_little_memory()
 
 
 def is_kind(kind):

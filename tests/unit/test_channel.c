@@ -30,27 +30,40 @@ static void on_end(void *arg)
     ((struct heard *)arg)->ends++;
 }
 
+/* The two ends of a channel, of which ours is listened to. */
+struct ends {
+    struct event_base *base;
+    struct channel *ours;
+    struct channel *theirs;
+};
+
+static struct ends open_ends(struct heard *heard)
+{
+    struct ends ends = {.base = event_base_new()};
+    int fds[2];
+    assert_true(channel_pair(fds));
+    ends.ours = channel_open(fds[0]);
+    ends.theirs = channel_open(fds[1]);
+    channel_listen(ends.ours, ends.base, on_message, on_end, heard);
+    return ends;
+}
+
 /* `theirs` says its last words and closes, over words of ours that it has not read when `is_unread`; then we say more. */
 static struct heard hear_the_end(bool is_unread)
 {
     struct heard heard = {0};
-    struct event_base *base = event_base_new();
-    int ends[2];
-    assert_true(channel_pair(ends));
-    struct channel *ours = channel_open(ends[0]);
-    struct channel *theirs = channel_open(ends[1]);
-    channel_listen(ours, base, on_message, on_end, &heard);
+    struct ends ends = open_ends(&heard);
     if (is_unread)
-        channel_send(ours, 1, "unread", 6, -1);
-    channel_send(theirs, 1, "last ", 5, -1);
-    channel_send(theirs, 1, "words", 5, -1);
-    channel_free(theirs);
-    channel_send(ours, 1, "too late", 8, -1);
-    channel_send(ours, 1, "later", 5, -1);
+        channel_send(ends.ours, 1, "unread", 6, -1);
+    channel_send(ends.theirs, 1, "last ", 5, -1);
+    channel_send(ends.theirs, 1, "words", 5, -1);
+    channel_free(ends.theirs);
+    channel_send(ends.ours, 1, "too late", 8, -1);
+    channel_send(ends.ours, 1, "later", 5, -1);
     for (int i = 0; i < 100 && heard.ends == 0; i++)
-        event_base_loop(base, EVLOOP_NONBLOCK);
-    channel_free(ours);
-    event_base_free(base);
+        event_base_loop(ends.base, EVLOOP_NONBLOCK);
+    channel_free(ends.ours);
+    event_base_free(ends.base);
     return heard;
 }
 
@@ -75,24 +88,19 @@ static void what_has_come_in_is_heard_at_once(void **state)
 {
     (void)state;
     struct heard heard = {0};
-    struct event_base *base = event_base_new();
-    int ends[2];
-    assert_true(channel_pair(ends));
-    struct channel *ours = channel_open(ends[0]);
-    struct channel *theirs = channel_open(ends[1]);
-    channel_listen(ours, base, on_message, on_end, &heard);
+    struct ends ends = open_ends(&heard);
     for (int i = 0; i < 100; i++)
-        channel_send(theirs, 1, "", 0, -1);
-    channel_send(theirs, 1, "last", 4, -1);
-    channel_free(theirs);
-    channel_hear(ours);
+        channel_send(ends.theirs, 1, "", 0, -1);
+    channel_send(ends.theirs, 1, "last", 4, -1);
+    channel_free(ends.theirs);
+    channel_hear(ends.ours);
     assert_string_equal(heard.words, "last");
     assert_int_equal(heard.ends, 0);
-    event_base_loop(base, EVLOOP_NONBLOCK);
+    event_base_loop(ends.base, EVLOOP_NONBLOCK);
     assert_int_equal(heard.ends, 1);
-    channel_hear(ours);
-    channel_free(ours);
-    event_base_free(base);
+    channel_hear(ends.ours);
+    channel_free(ends.ours);
+    event_base_free(ends.base);
 }
 
 int main(void)
