@@ -576,6 +576,8 @@ void server_on_stream(struct stream *stream, void *arg);
 void server_close(struct server *server, const char *reason);
 /* The stream has ended: tells the client if there is one, gives the place back. */
 void server_lost(struct server *server);
+/* It has said that it goes (FATAL), to nobody: nobody gets it any more, though its end has yet to come. */
+void server_dismissed(struct server *server);
 /* Frees it without a word, at the very end of the process. */
 void server_forget(struct server *server);
 void server_ping(struct server *server);

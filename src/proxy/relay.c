@@ -394,7 +394,7 @@ void relay_server_pump(struct server *server)
         size_t taken = relay_from_server(server, bytes, length);
         if (taken < length)
             buffer_append(&server->held, bytes + taken, length - taken);
-        if (!server->client && server->outstanding.count == 0)
+        if (!server->client && server->outstanding.count == 0 && !server->said_fatal)
             server_settled(server);
         if (server->client != client)
             read_on(client);
@@ -406,6 +406,8 @@ void relay_server_pump(struct server *server)
     }
     if (server->stream.is_broken)
         server_lost(server);
+    else if (server->said_fatal && !server->client && !server->asker)
+        server_dismissed(server);
     else
         read_on(server->client);
 }

@@ -301,29 +301,44 @@ static int64_t grace_us(const struct server *server)
     }
 }
 
+/* A backend that was not to go is gone, and others may be: they answer a ping before a client gets them. */
+static void note_loss(struct server *server)
+{
+    struct proxy *proxy = server->proxy;
+    struct lane *lane;
+    struct lane *next;
+    int error = server->stream.error;
+    if (server->backend.state == BACKEND_CHECKING)
+        stats_count(server->lane->pool->stats.total, POOL_STAT_PING_FAILURES);
+    if (server->backend.state == BACKEND_CLOSING)
+        return;
+    log_server(LOG_LEVEL_WARNING, server, "backend lost",
+               LOG_FIELD_KIND("reason", server->fatal_text
+                                            ? server->fatal_text
+                                            : (error ? strerror(error) : "closed by the server")));
+    HASH_ITER (hh, proxy->lanes, lane, next)
+        pool_lane_suspect(&lane->lane, proxy->now_us);
+    server->close_reason = "lost";
+    pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
+}
+
+void server_dismissed(struct server *server)
+{
+    if (server->backend.state == BACKEND_CLOSING)
+        return;
+    note_loss(server);
+    server_close(server, "lost");
+    proxy_run_pools(server->proxy);
+}
+
 void server_lost(struct server *server)
 {
     struct proxy *proxy = server->proxy;
-    bool was_expected = server->backend.state == BACKEND_CLOSING;
-    int error = server->stream.error;
     if (server->is_held_for_close)
         return;
     if (server->asker)
         asker_lost(server);
-    if (server->backend.state == BACKEND_CHECKING)
-        stats_count(server->lane->pool->stats.total, POOL_STAT_PING_FAILURES);
-    if (!was_expected) {
-        struct lane *lane;
-        struct lane *next;
-        log_server(LOG_LEVEL_WARNING, server, "backend lost",
-                   LOG_FIELD_KIND("reason", server->fatal_text ? server->fatal_text
-                                                               : (error ? strerror(error)
-                                                                        : "closed by the server")));
-        HASH_ITER (hh, proxy->lanes, lane, next)
-            pool_lane_suspect(&lane->lane, proxy->now_us);
-        server->close_reason = "lost";
-        pool_backend_move(&server->backend, BACKEND_CLOSING, proxy->now_us);
-    }
+    note_loss(server);
     if (server->client)
         tell_client(server);
     int64_t grace = grace_us(server);

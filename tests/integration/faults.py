@@ -258,3 +258,21 @@ class Dripper(Link):
             for at in range(0, len(part), 1 if drips else len(part)):
                 target.sendall(part[at:at + 1] if drips else part)
                 time.sleep(self.pause if drips else 0)  # so that the pieces are seen as such
+
+
+class Lingerer(Link):
+    """What a server has said arrives; that it has closed does not, until `close()`."""
+
+    def __init__(self, target_port):
+        self.goes = threading.Event()
+        super().__init__(target_port)
+
+    def close(self):
+        self.goes.set()
+        super().close()
+
+    def _pass_on(self, source, target):
+        is_servers = self._is_servers(source)
+        super()._pass_on(source, target)
+        if is_servers:
+            self.goes.wait()

@@ -83,9 +83,14 @@ class Exercise:
 def assert_is_served(client):
     """At once, or as soon as there is a connection again: where none lived and a login failed, a client is told so and stays."""
     def is_served():
-        answer = client.query("SELECT 'served'")
-        assert not answer.errors or answer.error.sqlstate == "08001", answer.errors
-        return not answer.errors and answer.value == "served"
+        client.send(query("SELECT 'served'"))
+        messages = client.until("EZ")
+        if messages[-1].kind == "Z":
+            return wire.Answer(messages).value == "served"
+        error = wire.ErrorResponse(wire.error_fields(messages[-1].body))
+        assert error.severity == "ERROR" and error.sqlstate == "08001", error
+        client.until("Z")
+        return False
     wait_until(is_served, "a connection upstream")
 
 

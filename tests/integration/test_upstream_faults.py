@@ -9,7 +9,7 @@ import signal
 import pytest
 
 import wire
-from faults import Link
+from faults import Lingerer, Link
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
 from waiting import Stopwatch, wait_until
 from wire import Wire, query
@@ -92,6 +92,24 @@ def test_backend_crash_is_08006_or_the_servers_word(proxy, postgres):
     wait_until(postgres._open_observers, "PostgreSQL to recover", timeout=30)
     assert bystander.query("SELECT 'after'").value == "after"
     bystander.close()
+
+
+def test_backend_that_has_said_that_it_goes_is_given_to_nobody(start_proxy, postgres):
+    """Its last words come before its end does: a client that got it in between met that end without a word."""
+    with Lingerer(postgres.port) as road:
+        proxy = start_proxy(environment={"UPSTREAM": postgres.url(port=road.port) + "?sslmode=disable"},
+                            automation={"size": 2, "max_overflow": 1})
+        proxy.wait_warm()
+        with proxy.wire() as first, proxy.wire() as second:
+            leaving = int(first.query("SELECT pg_backend_pid()").value)  # and is free again
+            postgres.terminate(leaving)
+            wait_until(lambda: "terminating connection" in proxy.log(), "its words to be heard")
+            for client in (first, second):
+                assert client.query("BEGIN").tags == ["BEGIN"]
+            pids = {int(client.query("SELECT pg_backend_pid()").value) for client in (first, second)}
+            assert leaving not in pids and len(pids) == 2
+            for client in (first, second):
+                assert client.query("COMMIT").tags == ["COMMIT"]
 
 
 def test_stopped_idle_backend_is_found_by_its_ping_and_replaced(start_proxy, postgres):
