@@ -189,6 +189,7 @@ class PostgresServer:
             cursor.execute("CREATE TABLE things (id int PRIMARY KEY, name text)")
             cursor.execute("INSERT INTO things SELECT n, 'thing ' || n FROM generate_series(1, 1000) n")
         connection.close()
+        self.sql("CHECKPOINT")  # commits are not waited for: a test that lets a backend crash at once would lose them
 
     def superuser_connection(self, database="postgres"):
         connection = psycopg2.connect(host=self.directory, port=self.port, user="postgres",
