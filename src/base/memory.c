@@ -32,6 +32,12 @@ void *memory_resize(void *old, size_t size)
     return p;
 }
 
+void memory_require(bool worked)
+{
+    if (!worked)
+        memory_exhausted(0);
+}
+
 void *memory_take(size_t size)
 {
     return memory_resize(NULL, size);

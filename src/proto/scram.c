@@ -17,12 +17,19 @@
 #include <openssl/hmac.h>
 #include <openssl/sha.h>
 
+#include "base/memory.h"
+
 #define KEY SCRAM_KEY_BYTES
 
 static void hmac(const uint8_t key[KEY], const void *data, size_t length, uint8_t out[KEY])
 {
     unsigned int written = KEY;
-    HMAC(EVP_sha256(), key, KEY, data, length, out, &written);
+    memory_require(HMAC(EVP_sha256(), key, KEY, data, length, out, &written) != NULL);
+}
+
+static void sha256(const uint8_t bytes[KEY], uint8_t out[KEY])
+{
+    memory_require(SHA256(bytes, KEY, out) != NULL);
 }
 
 /* Base64 with its padding; `out` holds (length + 2) / 3 * 4 + 1 bytes. */
@@ -94,10 +101,10 @@ static void keys_of(const char *password, const uint8_t *salt, size_t salt_bytes
 {
     uint8_t salted[KEY];
     uint8_t client[KEY];
-    PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, (int)salt_bytes, iterations,
-                      EVP_sha256(), KEY, salted);
+    memory_require(PKCS5_PBKDF2_HMAC(password, (int)strlen(password), salt, (int)salt_bytes,
+                                     iterations, EVP_sha256(), KEY, salted) == 1);
     hmac(salted, "Client Key", 10, client);
-    SHA256(client, KEY, stored);
+    sha256(client, stored);
     hmac(salted, "Server Key", 10, server);
     OPENSSL_cleanse(salted, sizeof(salted));
     OPENSSL_cleanse(client, sizeof(client));
@@ -250,7 +257,7 @@ static bool proof_matches(const struct scram_exchange *exchange, const char *aut
     hmac(exchange->verifier.stored_key, auth_message, strlen(auth_message), signature);
     for (size_t i = 0; i < KEY; i++)
         client[i] = proof[i] ^ signature[i];
-    SHA256(client, KEY, stored);
+    sha256(client, stored);
     bool is_equal = CRYPTO_memcmp(stored, exchange->verifier.stored_key, KEY) == 0;
     OPENSSL_cleanse(client, sizeof(client));
     return is_equal && !exchange->verifier.is_mock;
@@ -294,20 +301,19 @@ enum scram_result scram_final(struct scram_exchange *exchange, const uint8_t *me
 
 /* ---- md5 ---- */
 
-static void md5_hex(const void *a, size_t a_bytes, const void *b, size_t b_bytes, char out[33])
+/* False where there is no MD5, as in OpenSSL's FIPS mode: then no password is right. */
+static bool md5_hex(const void *a, size_t a_bytes, const void *b, size_t b_bytes, char out[33])
 {
-    uint8_t digest[EVP_MAX_MD_SIZE];
-    unsigned int length = 0;
+    uint8_t digest[EVP_MAX_MD_SIZE] = {0};
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    memset(digest, 0, sizeof(digest));
-    if (context && EVP_DigestInit_ex(context, EVP_md5(), NULL) == 1) {
-        EVP_DigestUpdate(context, a, a_bytes);
-        EVP_DigestUpdate(context, b, b_bytes);
-        EVP_DigestFinal_ex(context, digest, &length);
-    }
+    bool is_done = context && EVP_DigestInit_ex(context, EVP_md5(), NULL) == 1 &&
+                   EVP_DigestUpdate(context, a, a_bytes) == 1 &&
+                   EVP_DigestUpdate(context, b, b_bytes) == 1 &&
+                   EVP_DigestFinal_ex(context, digest, NULL) == 1;
     EVP_MD_CTX_free(context);
     for (size_t i = 0; i < 16; i++)
         snprintf(out + 2 * i, 3, "%02x", digest[i]);
+    return is_done;
 }
 
 bool md5_is_secret(const char *secret)
@@ -323,11 +329,10 @@ bool md5_password_matches(const char *secret, const char *user, const uint8_t sa
     char outer[33];
     if (md5_is_secret(secret))
         memcpy(inner, secret + 3, 33);
-    else
-        md5_hex(secret, strlen(secret), user, strlen(user), inner);
-    md5_hex(inner, 32, salt, 4, outer);
-    return strncmp(response, "md5", 3) == 0 && strlen(response) == 35 &&
-           CRYPTO_memcmp(response + 3, outer, 32) == 0;
+    else if (!md5_hex(secret, strlen(secret), user, strlen(user), inner))
+        return false;
+    return md5_hex(inner, 32, salt, 4, outer) && strncmp(response, "md5", 3) == 0 &&
+           strlen(response) == 35 && CRYPTO_memcmp(response + 3, outer, 32) == 0;
 }
 
 bool password_matches_secret(const char *secret, const char *user, const char *password)
@@ -340,10 +345,9 @@ bool password_matches_secret(const char *secret, const char *user, const char *p
         keys_of(password, verifier.salt, verifier.salt_bytes, verifier.iterations, stored, server);
         return CRYPTO_memcmp(stored, verifier.stored_key, KEY) == 0;
     }
-    if (md5_is_secret(secret)) {
-        md5_hex(password, strlen(password), user, strlen(user), hex);
-        return CRYPTO_memcmp(hex, secret + 3, 32) == 0;
-    }
+    if (md5_is_secret(secret))
+        return md5_hex(password, strlen(password), user, strlen(user), hex) &&
+               CRYPTO_memcmp(hex, secret + 3, 32) == 0;
     return strlen(secret) == strlen(password) &&
            CRYPTO_memcmp(secret, password, strlen(secret)) == 0;
 }

@@ -383,6 +383,20 @@ static void a_plain_password_is_compared_with_any_secret(void **state)
     assert_false(password_matches_secret("md59d792a3a8853c2411afb9163d088c036", "bob", "secret"));
 }
 
+/* OpenSSL in FIPS mode has none, and what it leaves in place of a hash must not let anybody in. */
+static void without_md5_no_md5_password_is_right(void **state)
+{
+    static const uint8_t salt[4] = {1, 2, 3, 4};
+    static const char zeros[] = "md500000000000000000000000000000000";
+    (void)state;
+    assert_int_equal(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    bool is_let_in = md5_password_matches("secret", "ann", salt, zeros) ||
+                     md5_password_matches(zeros, "ann", salt, zeros) ||
+                     password_matches_secret(zeros, "ann", "anything");
+    assert_int_equal(EVP_set_default_properties(NULL, ""), 1);
+    assert_false(is_let_in);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, begin)
 
 int main(void)
@@ -404,6 +418,7 @@ int main(void)
         TEST(passwords_are_prepared_as_clients_prepare_them),
         TEST(only_a_hash_is_an_md5_secret),
         TEST(md5_is_postgresqls),
+        TEST(without_md5_no_md5_password_is_right),
         TEST(a_plain_password_is_compared_with_any_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
