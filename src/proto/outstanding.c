@@ -229,6 +229,7 @@ static void begin_copy_in(struct outstanding *o)
             o->syncs--;
         } else {
             o->is_confused = true; /* the server will refuse a message in mid-COPY */
+            skip_entry(o, entry);
         }
     }
     o->count = kept;

@@ -171,6 +171,19 @@ static void a_query_in_mid_copy_is_not_trusted(void **state)
     assert_true(outstanding.is_confused);
 }
 
+/* Whoever waits for its fate would wait for ever. */
+static void what_a_copy_eats_is_undone(void **state)
+{
+    (void)state;
+    play(">Q");
+    outstanding_sent_as(&outstanding, OUTSTANDING_UNNAMED_CLOSE);
+    outstanding_sent_as(&outstanding, OUTSTANDING_PARSE);
+    play(">S <G");
+    assert_int_equal(outstanding.events, 2);
+    assert_int_equal(outstanding.unnamed_undone, 1);
+    assert_int_equal(outstanding.undone, 1);
+}
+
 static void an_answer_that_nobody_asked_for_is_not_trusted(void **state)
 {
     (void)state;
@@ -252,6 +265,7 @@ int main(void)
         TEST(a_failed_copy_skips_to_the_sync),
         TEST(a_copy_that_fails_around_a_sync_is_not_reused),
         TEST(a_query_in_mid_copy_is_not_trusted),
+        TEST(what_a_copy_eats_is_undone),
         TEST(an_answer_that_nobody_asked_for_is_not_trusted),
         TEST(replication_is_known),
         TEST(answers_to_our_own_queries_stay_with_us),
