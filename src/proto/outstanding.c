@@ -1,10 +1,10 @@
 /*
  * outstanding.c - the queue of what a backend still owes: see outstanding.h.
  *
- * Entries are the letters of the messages: P B D E C (extended), S, Q, F, and `c` for the CopyDone or
- * CopyFail that ends a COPY; queries of our own by enum outstanding_injection; enum outstanding_entry has the rest.  A head of `c` is dropped whenever it comes up outside a
- * COPY, for then the server ignores that message.  The common ways (one Query; Parse Bind Describe Execute Sync) stay
- * within the small array inside the struct.
+ * Entries are the letters of the messages: P B D E C (extended), S, Q, F, and `c` for the CopyDone or CopyFail that ends a
+ * COPY; queries of our own by enum outstanding_injection; enum outstanding_entry has the rest; `kinds` says what is common to
+ * several.  The head is never a `c`: one that nobody waits for is dropped when it comes up, for the server ignores that
+ * message.  The common ways (one Query; Parse Bind Describe Execute Sync) stay within the small array inside the struct.
  *
  * A COPY from the client eats what stands behind its command up to the first `c`, that `c` included: at
  * CopyInResponse these entries are taken out, and while is_copying_in is set they are not queued at all.
@@ -16,6 +16,42 @@
 
 #include "base/memory.h"
 
+enum kind {
+    KIND_TRACKED = 1 << 0,  /* what becomes of it is counted */
+    KIND_UNNAMED = 1 << 1,  /* likewise, the client's unnamed statement */
+    KIND_PROVIDED = 1 << 2, /* likewise, the unnamed statement from us */
+    KIND_EVENTFUL = KIND_TRACKED | KIND_UNNAMED | KIND_PROVIDED,
+    KIND_PARSE = 1 << 3, /* ParseComplete answers it */
+    KIND_CLOSE = 1 << 4, /* CloseComplete does */
+    KIND_OURS = 1 << 5   /* and that is not for the client */
+};
+
+/* By entry; 0 is what there is when nothing is owed. */
+static const uint8_t kinds[256] = {
+    ['P'] = KIND_PARSE,
+    ['C'] = KIND_CLOSE,
+    [OUTSTANDING_PARSE] = KIND_PARSE | KIND_TRACKED,
+    [OUTSTANDING_CLOSE] = KIND_CLOSE | KIND_TRACKED,
+    [OUTSTANDING_UNNAMED_PARSE] = KIND_PARSE | KIND_UNNAMED,
+    [OUTSTANDING_UNNAMED_CLOSE] = KIND_CLOSE | KIND_UNNAMED,
+    [OUTSTANDING_PROVIDED_UNNAMED] = KIND_PARSE | KIND_CLOSE | KIND_PROVIDED | KIND_OURS,
+    [OUTSTANDING_INJECTED_PARSE] = KIND_PARSE | KIND_TRACKED | KIND_OURS,
+    [OUTSTANDING_INJECTED_CLOSE] = KIND_CLOSE | KIND_TRACKED | KIND_OURS,
+    [OUTSTANDING_UNTRACKED_PARSE] = KIND_PARSE | KIND_OURS,
+    [OUTSTANDING_UNTRACKED_CLOSE] = KIND_CLOSE | KIND_OURS,
+    [OUTSTANDING_QUIET_PARSE] = KIND_PARSE | KIND_OURS,
+};
+
+static bool is_a(uint8_t entry, uint8_t kind)
+{
+    return (kinds[entry] & kind) != 0;
+}
+
+static bool is_injection(uint8_t entry)
+{
+    return entry & INJECTION_CLEAN;
+}
+
 static uint8_t *ring_of(struct outstanding *o)
 {
     return o->ring ? o->ring : o->small;
@@ -26,41 +62,40 @@ static uint32_t ring_mask(const struct outstanding *o)
     return (o->ring ? o->capacity : (uint32_t)sizeof(o->small)) - 1;
 }
 
-static void push(struct outstanding *o, uint8_t entry)
+static void widen(struct outstanding *o)
 {
     uint32_t mask = ring_mask(o);
-    if (o->count > mask) {
-        uint32_t capacity = (mask + 1) * 2;
-        uint8_t *ring = memory_resize(NULL, capacity);
-        for (uint32_t i = 0; i < o->count; i++)
-            ring[i] = ring_of(o)[(o->head + i) & mask];
-        free(o->ring);
-        o->ring = ring;
-        o->capacity = capacity;
-        o->head = 0;
-        mask = capacity - 1;
-    }
-    ring_of(o)[(o->head + o->count) & mask] = entry;
+    uint32_t capacity = (mask + 1) * 2;
+    uint8_t *ring = memory_resize(NULL, capacity);
+    for (uint32_t i = 0; i < o->count; i++)
+        ring[i] = ring_of(o)[(o->head + i) & mask];
+    free(o->ring);
+    o->ring = ring;
+    o->capacity = capacity;
+    o->head = 0;
+}
+
+static void push(struct outstanding *o, uint8_t entry)
+{
+    if (o->count > ring_mask(o))
+        widen(o);
+    ring_of(o)[(o->head + o->count) & ring_mask(o)] = entry;
     o->count++;
 }
 
+/* A CopyDone that comes up has nobody who waits for it. */
 static void pop(struct outstanding *o)
 {
-    o->head++;
-    o->count--;
+    do {
+        o->head++;
+        o->count--;
+    } while (outstanding_head(o) == 'c');
     if (o->count == 0 && o->ring) {
         free(o->ring);
         o->ring = NULL;
         o->capacity = 0;
         o->head = 0;
     }
-}
-
-/* A CopyDone that nobody waits for is ignored by the server. */
-static void drop_idle_copy_ends(struct outstanding *o)
-{
-    while (outstanding_head(o) == 'c')
-        pop(o);
 }
 
 /* A message sent while the server waits for CopyData; all that may follow it there are these. */
@@ -132,24 +167,6 @@ bool outstanding_sent_as(struct outstanding *o, enum outstanding_entry entry)
     return true;
 }
 
-static bool is_tracked(uint8_t entry)
-{
-    return entry == OUTSTANDING_PARSE || entry == OUTSTANDING_CLOSE ||
-           entry == OUTSTANDING_INJECTED_PARSE || entry == OUTSTANDING_INJECTED_CLOSE;
-}
-
-static bool is_unnamed(uint8_t entry)
-{
-    return entry == OUTSTANDING_UNNAMED_PARSE || entry == OUTSTANDING_UNNAMED_CLOSE;
-}
-
-static bool is_injection(uint8_t entry)
-{
-    return entry == INJECTION_CLEAN || entry == INJECTION_SETTLE || entry == INJECTION_QUESTION ||
-           entry == INJECTION_RESTORE || entry == INJECTION_LOGIN || entry == INJECTION_TRIGGERS ||
-           entry == INJECTION_REPAIR;
-}
-
 void outstanding_injected(struct outstanding *o, enum outstanding_injection injection)
 {
     if (o->is_copying_in)
@@ -159,34 +176,23 @@ void outstanding_injected(struct outstanding *o, enum outstanding_injection inje
     push(o, (uint8_t)injection);
 }
 
-enum outstanding_injection outstanding_injection(const struct outstanding *o)
-{
-    uint8_t head = outstanding_head(o);
-    return is_injection(head) ? (enum outstanding_injection)head : INJECTION_NONE;
-}
-
 bool outstanding_is_quiet(const struct outstanding *o)
 {
     return outstanding_head(o) == OUTSTANDING_QUIET_PARSE;
 }
 
-static bool is_eventful(uint8_t entry)
-{
-    return is_tracked(entry) || is_unnamed(entry) || entry == OUTSTANDING_PROVIDED_UNNAMED;
-}
-
 static void skip_entry(struct outstanding *o, uint8_t entry)
 {
-    o->undone += is_tracked(entry);
-    o->unnamed_undone += is_unnamed(entry);
-    o->provided_undone += entry == OUTSTANDING_PROVIDED_UNNAMED;
-    o->events += is_eventful(entry);
+    o->undone += is_a(entry, KIND_TRACKED);
+    o->unnamed_undone += is_a(entry, KIND_UNNAMED);
+    o->provided_undone += is_a(entry, KIND_PROVIDED);
+    o->events += is_a(entry, KIND_EVENTFUL);
 }
 
 /* An error in an extended message, the head: the server skips to the next Sync. */
 static void skip_to_sync(struct outstanding *o)
 {
-    o->first_has_failed = o->undone == 0 && is_tracked(outstanding_head(o));
+    o->first_has_failed = o->undone == 0 && is_a(outstanding_head(o), KIND_TRACKED);
     if (outstanding_head(o) == OUTSTANDING_UNNAMED_PARSE) {
         o->unnamed_failed++;
         o->events++;
@@ -278,7 +284,6 @@ static void error_answered(struct outstanding *o)
 /* Takes off the message that this ReadyForQuery ends. */
 static void ready_answered(struct outstanding *o)
 {
-    drop_idle_copy_ends(o);
     uint8_t head = outstanding_head(o);
     o->syncs -= head == 'S';
     if (head == 'Q' || head == 'S' || head == 'F')
@@ -287,37 +292,29 @@ static void ready_answered(struct outstanding *o)
         o->is_confused = true; /* nothing sent asks for it */
 }
 
-/* ParseComplete or CloseComplete, whichever of these it answers. */
-static enum reply parsed_or_closed(struct outstanding *o, const char *own, const char *injected)
+/* ParseComplete or CloseComplete, by the kind that it answers. */
+static enum reply parsed_or_closed(struct outstanding *o, uint8_t kind)
 {
     uint8_t head = outstanding_head(o);
-    bool is_ours = head != 0 && strchr(injected, head);
-    if (head == 0 || (!is_ours && !strchr(own, head)))
+    if (!is_a(head, kind))
         return REPLY_FORWARD;
-    o->confirmed += is_tracked(head);
-    o->unnamed_answered += is_unnamed(head);
-    o->provided_answered += head == OUTSTANDING_PROVIDED_UNNAMED;
-    o->events += is_eventful(head);
+    if (is_a(head, KIND_EVENTFUL)) {
+        o->confirmed += is_a(head, KIND_TRACKED);
+        o->unnamed_answered += is_a(head, KIND_UNNAMED);
+        o->provided_answered += is_a(head, KIND_PROVIDED);
+        o->events++;
+    }
     pop(o);
-    drop_idle_copy_ends(o);
-    return is_ours ? REPLY_SWALLOW : REPLY_FORWARD;
+    return is_a(head, KIND_OURS) ? REPLY_SWALLOW : REPLY_FORWARD;
 }
 
 enum reply outstanding_answered(struct outstanding *o, uint8_t type)
 {
-    static const char parses[] = {'P', OUTSTANDING_UNNAMED_PARSE, OUTSTANDING_PARSE, 0};
-    static const char closes[] = {'C', OUTSTANDING_UNNAMED_CLOSE, OUTSTANDING_CLOSE, 0};
-    static const char injected_parses[] = {OUTSTANDING_INJECTED_PARSE, OUTSTANDING_UNTRACKED_PARSE,
-                                           OUTSTANDING_PROVIDED_UNNAMED, OUTSTANDING_QUIET_PARSE,
-                                           0};
-    static const char injected_closes[] = {OUTSTANDING_INJECTED_CLOSE, OUTSTANDING_UNTRACKED_CLOSE,
-                                           OUTSTANDING_PROVIDED_UNNAMED, 0};
     uint8_t head = outstanding_head(o);
     if (is_injection(head) && type != 'A') {
         if (type != 'Z')
             return REPLY_SWALLOW;
         pop(o);
-        drop_idle_copy_ends(o);
         return head == INJECTION_RESTORE ? REPLY_FORWARD : REPLY_SWALLOW;
     }
     switch (type) {
@@ -326,10 +323,9 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
         return REPLY_FORWARD;
     case 'Z':
         ready_answered(o);
-        drop_idle_copy_ends(o);
         return outstanding_head(o) == INJECTION_RESTORE ? REPLY_SWALLOW : REPLY_FORWARD;
     case '1':
-        return parsed_or_closed(o, parses, injected_parses);
+        return parsed_or_closed(o, KIND_PARSE);
     case '2':
         if (head == 'B' || head == OUTSTANDING_UNTRACKED_BIND)
             pop(o);
@@ -337,7 +333,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
             return REPLY_SWALLOW;
         break;
     case '3':
-        return parsed_or_closed(o, closes, injected_closes);
+        return parsed_or_closed(o, KIND_CLOSE);
     case 'T':
     case 'n':
         if (head == 'D')
@@ -363,7 +359,6 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     default:
         return REPLY_FORWARD;
     }
-    drop_idle_copy_ends(o);
     return REPLY_FORWARD;
 }
 

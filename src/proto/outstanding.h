@@ -62,17 +62,16 @@ enum outstanding_entry {
     OUTSTANDING_QUIET_PARSE = 'y'       /* ours, and its error is nobody's business */
 };
 
-/* Queries of our own, by what they are for. */
+/* Queries of our own, by what they are for; no letter has this bit. */
 enum outstanding_injection {
     INJECTION_NONE = 0,
-    INJECTION_CLEAN = 'p',    /* ROLLBACK, DISCARD ALL, a ping, a Sync */
-    INJECTION_SETTLE = 'n',   /* puts the client's settings in force */
-    INJECTION_QUESTION = 'a', /* what does the session hold? */
-    INJECTION_RESTORE =
-        'r', /* start-up settings after a RESET: the ReadyForQuery before it waits for its own */
-    INJECTION_REPAIR = 'm',  /* the same, later: the client has its ReadyForQuery */
-    INJECTION_LOGIN = 'l',   /* a client's start-up settings for the first time */
-    INJECTION_TRIGGERS = 'g' /* has the database triggers? */
+    INJECTION_CLEAN = 0x80, /* ROLLBACK, DISCARD ALL, a ping, a Sync */
+    INJECTION_SETTLE,       /* puts the client's settings in force */
+    INJECTION_QUESTION,     /* what does the session hold? */
+    INJECTION_RESTORE, /* start-up settings after a RESET: the ReadyForQuery before it waits for its own */
+    INJECTION_REPAIR,  /* the same, later: the client has its ReadyForQuery */
+    INJECTION_LOGIN,   /* a client's start-up settings for the first time */
+    INJECTION_TRIGGERS /* has the database triggers? */
 };
 
 /* What a message from the server is to the client. */
@@ -89,8 +88,6 @@ bool outstanding_sent_as(struct outstanding *outstanding, enum outstanding_entry
 void outstanding_injected(struct outstanding *outstanding, enum outstanding_injection injection);
 /* Takes a server's message into account and says whose it is. */
 enum reply outstanding_answered(struct outstanding *outstanding, uint8_t type);
-/* Which query of ours the next answer belongs to, or INJECTION_NONE. */
-enum outstanding_injection outstanding_injection(const struct outstanding *outstanding);
 /* Whether an error now would be the answer to a message of ours that may fail. */
 bool outstanding_is_quiet(const struct outstanding *outstanding);
 /* True when nothing at all is owed or open. */
@@ -105,6 +102,13 @@ static inline uint8_t outstanding_head(const struct outstanding *outstanding)
     uint32_t capacity =
         outstanding->ring ? outstanding->capacity : (uint32_t)sizeof(outstanding->small);
     return outstanding->count > 0 ? ring[outstanding->head & (capacity - 1)] : 0;
+}
+/* Which query of ours the next answer belongs to, or INJECTION_NONE. */
+static inline enum outstanding_injection
+outstanding_injection(const struct outstanding *outstanding)
+{
+    uint8_t head = outstanding_head(outstanding);
+    return head & INJECTION_CLEAN ? (enum outstanding_injection)head : INJECTION_NONE;
 }
 /* True while a simple Query of the client's is answered, and no COPY from the client is on: until its ReadyForQuery (or an
  * error, or CopyInResponse) nothing that the server says of it changes anything here. */

@@ -41,7 +41,10 @@ struct head {
 static bool read_name(const uint8_t *bytes, size_t length, size_t *at, const char **name,
                       size_t *name_length)
 {
-    const uint8_t *end = *at < length ? memchr(bytes + *at, 0, length - *at) : NULL;
+    if (*at >= length)
+        return false;
+    const uint8_t *end =
+        bytes[*at] == 0 ? bytes + *at : memchr(bytes + *at, 0, length - *at); /* most have none */
     if (!end)
         return false;
     *name = (const char *)bytes + *at;
@@ -73,13 +76,10 @@ static size_t part_at_hand(size_t at_hand, uint32_t message)
 bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message)
 {
     struct head head;
-    size_t whole = (size_t)message + 1;
-    if (at_hand >= whole)
-        return true;
     switch (type) {
     case 'Q':
     case 'P':
-        return whole > STATEMENT_MAX;
+        return (size_t)message + 1 > STATEMENT_MAX;
     case 'B':
     case 'D':
     case 'C':
@@ -356,8 +356,9 @@ static struct prepared_head translate_use(struct client *client, struct server *
                                           size_t before_length)
 {
     struct head head;
-    if (!read_head(type, bytes, at_hand, &head) ||
-        (type == 'D' && bytes[PREPARE_HEADER_BYTES] != 'S'))
+    if (type == 'D' && at_hand > PREPARE_HEADER_BYTES && bytes[PREPARE_HEADER_BYTES] != 'S')
+        return prepare_passes(); /* of a portal */
+    if (!read_head(type, bytes, at_hand, &head))
         return prepare_passes();
     if (head.name_length == 0) {
         const struct unnamed *own = unnamed_current(&client->statements);
@@ -501,15 +502,21 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
 {
     struct head head;
     const struct server *server = client->server;
-    bool is_undecided = server && (!TAILQ_EMPTY(&server->statements.expected) ||
-                                   !TAILQ_EMPTY(&client->statements.pending));
-    if (is_undecided && type == 'P' && awaits_too_many(client, server))
-        return true;
-    if (!is_undecided || (type != 'P' && type != 'B' && type != 'D' && type != 'C') ||
-        !read_head(type, bytes, part_at_hand(at_hand, message), &head))
+    if (!server || (type != 'P' && type != 'B' && type != 'D' && type != 'C'))
         return false;
-    if ((type == 'D' || type == 'C') && bytes[PREPARE_HEADER_BYTES] != 'S')
+    bool has_expected = !TAILQ_EMPTY(&server->statements.expected);
+    bool has_pending = !TAILQ_EMPTY(&client->statements.pending);
+    if (!has_expected && !has_pending)
+        return false;
+    if (type == 'P' && awaits_too_many(client, server))
+        return true;
+    if (!has_expected && (type == 'P' || client->has_set_unnamed))
+        return false; /* of the unnamed one this batch knows */
+    if ((type == 'D' || type == 'C') && at_hand > PREPARE_HEADER_BYTES &&
+        bytes[PREPARE_HEADER_BYTES] != 'S')
         return false; /* a portal's name */
+    if (!read_head(type, bytes, part_at_hand(at_hand, message), &head))
+        return false;
     if (head.name_length == 0)
         return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
     return outstanding_has_sync(&server->outstanding) &&

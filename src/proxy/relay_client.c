@@ -115,6 +115,13 @@ static enum verdict judge_message(struct client *client, uint8_t type)
     return VERDICT_FORWARD;
 }
 
+/* Where the text of a Parse begins, behind the statement's name; NULL when that has no end.  Most have no name. */
+static const uint8_t *behind_name(const uint8_t *body, size_t length)
+{
+    const uint8_t *end = length == 0 || body[0] == 0 ? body : memchr(body, 0, length);
+    return end && length > 0 ? end + 1 : NULL;
+}
+
 /* The text of a whole Query or Parse; NULL when it is another message or not all there. */
 static const char *whole_text(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message,
                               size_t *length)
@@ -124,10 +131,9 @@ static const char *whole_text(uint8_t type, const uint8_t *bytes, size_t at_hand
     if ((type != 'Q' && type != 'P') || at_hand < (size_t)message + 1)
         return NULL;
     if (type == 'P') {
-        const uint8_t *name_end = memchr(text, 0, (size_t)(end - text));
-        if (!name_end)
+        text = behind_name(text, (size_t)(end - text));
+        if (!text)
             return NULL;
-        text = name_end + 1;
     }
     const uint8_t *text_end = memchr(text, 0, (size_t)(end - text));
     if (!text_end)
@@ -229,8 +235,8 @@ static void keep_query(struct client *client, uint8_t type, const uint8_t *body,
     if (length > at_hand)
         length = at_hand;
     if (type == 'P') {
-        const uint8_t *end = length > 0 ? memchr(body, 0, length) : NULL;
-        size_t name = end ? (size_t)(end - body) + 1 : length;
+        const uint8_t *text = behind_name(body, length);
+        size_t name = text ? (size_t)(text - body) : length;
         body += name;
         length -= name;
     }
@@ -263,8 +269,9 @@ static bool must_wait(const struct client *client, bool is_sound, uint8_t type,
         return true; /* what was cancelled has ended; the signal, which comes twice, must not hit the next */
     if (!is_sound || client->is_skipping || !settle_is_shared(client))
         return false;
-    return !prepare_is_at_hand(type, bytes, at_hand, message) ||
-           prepare_must_wait(client, type, bytes, at_hand, message);
+    if (at_hand < (size_t)message + 1 && !prepare_is_at_hand(type, bytes, at_hand, message))
+        return true;
+    return prepare_must_wait(client, type, bytes, at_hand, message);
 }
 
 /* A Query or Sync that ends with a RESET before it has passed in whole. */
@@ -283,6 +290,51 @@ static void restore_behind(struct client *client, const uint8_t *bytes, size_t l
     else
         settle_restore(client, client->server, INJECTION_RESTORE);
     client->saw_copy = false;
+}
+
+/* Execute, Sync, Flush, and what concerns a portal alone: no text is in them, and no statement's name. */
+static bool is_plain(const uint8_t *bytes, size_t length)
+{
+    switch (bytes[0]) {
+    case 'E':
+    case 'S':
+    case 'H':
+        return true;
+    case 'D':
+    case 'C':
+        return length > HEADER_BYTES && bytes[HEADER_BYTES] == 'P';
+    default:
+        return false;
+    }
+}
+
+/* Those of a batch that has begun, as far as they are there in whole: more than half of the extended protocol's messages.
+ * They ask for nothing but to be remembered.  Returns where something else begins. */
+static size_t note_plain(struct client *client, const uint8_t *bytes, size_t at, size_t length)
+{
+    struct server *server = client->server;
+    if (!server || server->outstanding.count == 0 || server->must_settle_first ||
+        server->outstanding.is_skipping || server->outstanding.is_copying_in ||
+        client->is_skipping || client->has_private_names || client->has_unbound_parse ||
+        client->saw_reset || !settle_is_shared(client) ||
+        stream_backlog(&server->stream) >= QUEUED_MAX)
+        return at;
+    while (length - at >= HEADER_BYTES && is_plain(bytes + at, length - at) &&
+           server->outstanding.count < OUTSTANDING_MAX) {
+        uint8_t type = bytes[at];
+        uint32_t message = read_u32(bytes + at + 1);
+        if (!is_valid(type, message) || length - at <= message)
+            break;
+        if (type == 'S')
+            client->has_set_unnamed = false;
+        client->last_type = type;
+        client->is_discarding = false;
+        client->text_phase = TEXT_NONE;
+        server->has_settled_first = false;
+        outstanding_sent(&server->outstanding, type);
+        at += (size_t)message + 1;
+    }
+    return at;
 }
 
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length)
@@ -308,6 +360,13 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
         }
         if (length - at < HEADER_BYTES)
             break;
+        if (is_plain(bytes + at, length - at)) {
+            size_t next = note_plain(client, bytes, at, length);
+            if (next > at) {
+                at = next;
+                continue;
+            }
+        }
         if (client->server && (client->server->outstanding.count >= OUTSTANDING_MAX ||
                                stream_backlog(&client->server->stream) >= QUEUED_MAX))
             break;

@@ -35,12 +35,6 @@
 #define SETTINGS_MAX_BYTES  65536 /* of one session's, with their names, that are carried about */
 #define TOLD_MAX            100   /* settings that a server reports: some 15 */
 
-bool settle_is_shared(const struct client *client)
-{
-    const struct config_pool *config = client->pool->config;
-    return config && config->mode != POOL_MODE_SESSION && !client->lane->is_replication;
-}
-
 static struct settings_table *table_of(const struct client *client)
 {
     return &client->proxy->settings;

@@ -7,7 +7,11 @@
 #include "proxy/proxy.h"
 
 /* Whether the client shares backends: not in session mode, nor for replication. */
-bool settle_is_shared(const struct client *client);
+static inline bool settle_is_shared(const struct client *client)
+{
+    const struct config_pool *config = client->pool->config;
+    return config && config->mode != POOL_MODE_SESSION && !client->lane->is_replication;
+}
 /* A client has its name: what must be in force for it. */
 void settle_begin(struct client *client);
 void settle_client_free(struct client *client);
