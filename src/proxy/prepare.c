@@ -504,6 +504,8 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
     const struct server *server = client->server;
     if (!server || (type != 'P' && type != 'B' && type != 'D' && type != 'C'))
         return false;
+    if (server->outstanding.is_confused)
+        return false; /* the answer that would decide may have come, or may never come */
     bool has_expected = !TAILQ_EMPTY(&server->statements.expected);
     bool has_pending = !TAILQ_EMPTY(&client->statements.pending);
     if (!has_expected && !has_pending)
