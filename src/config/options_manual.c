@@ -85,7 +85,9 @@ static const struct {
      "A pool with reserved connections that needs more may take the place of an idle connection of "
      "a pool without any, up to its own max_overflow; never the other way round."},
     {OPTION_POOL, "connect_timeout",
-     "Longest time for one login at the upstream, TLS and authentication included."},
+     "Longest time for one login at the upstream, TLS and authentication included.\nOf several "
+     "hosts, "
+     "one that says nothing has its part of it, and then the others are tried."},
     {OPTION_POOL, "query_timeout",
      "A query that runs longer is cancelled, SQLSTATE 57014.\n0 is off."},
     {OPTION_POOL, "transaction_timeout",

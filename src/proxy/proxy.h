@@ -27,6 +27,7 @@
 #include "config/config.h"
 #include "config/rules.h"
 #include "config/users.h"
+#include "net/hosts.h"
 #include "net/inherit.h"
 #include "net/notify.h"
 #include "net/resolve.h"
@@ -279,6 +280,7 @@ struct server {
     PGconn *conn;
     PGcancel *cancel;
     struct resolve_job *resolving;
+    struct hosts hosts; /* those that the login may yet try */
     struct event login_event;
     bool has_login_event;
     bool awaits_more;        /* the login's event tells of new bytes alone */
@@ -567,6 +569,8 @@ void server_open(struct lane *lane);
 void server_login_probed(struct server *server);
 /* The login has failed with these words: backs off, fails the lane's waiters when nothing lives there. */
 void server_login_failed(struct server *server, const char *message);
+/* The host that the login is at says nothing: it begins anew with the others.  False when there are none. */
+bool server_login_next_host(struct server *server);
 
 /* ---- server.c: a backend's life ---- */
 

@@ -46,6 +46,7 @@ static void server_gone(struct server *server)
     if (server->has_login_event)
         event_del(&server->login_event);
     probe_free(server);
+    hosts_free(&server->hosts);
     if (server->asker)
         asker_lost(server);
     if (server->is_streaming)
@@ -363,6 +364,8 @@ void server_sweep(struct server *server)
     }
     switch (server->backend.state) {
     case BACKEND_CONNECTING:
+        if (server_login_next_host(server))
+            break;
         server_login_failed(server, "timeout expired (connect_timeout)");
         if (server->conn && PQsocket(server->conn) >= 0)
             shutdown(PQsocket(server->conn), SHUT_WR);

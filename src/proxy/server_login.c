@@ -3,7 +3,8 @@
  *
  * Names are resolved aside (net/resolve.h); PQconnectPoll does passwords, TLS, several hosts, service files and
  * target_session_attrs.  Its socket may be another one after every step, so the event is made anew each time; what the server
- * asks for is looked at before libpq does it (login_guard.h).  A login that fails tells the pool's rules, which back off, and
+ * asks for is looked at before libpq does it (login_guard.h).  A host that says nothing is left out when its part of
+ * connect_timeout has passed, and libpq begins anew with the others (net/hosts.h).  A login that fails tells the pool's rules, which back off, and
  * fails the waiters of its lane when nothing lives there, unless the upstream only said that it is full (contract 12).
  */
 #include <stdlib.h>
@@ -103,6 +104,7 @@ void server_login_failed(struct server *server, const char *message)
     if (server->has_login_event)
         event_del(&server->login_event);
     server->has_login_event = false;
+    hosts_free(&server->hosts);
     probe_free(server);
     upstream_refused(server, refusal);
     fail_waiters(lane);
@@ -179,6 +181,7 @@ void server_login_probed(struct server *server)
         return;
     }
     server->is_streaming = true;
+    hosts_free(&server->hosts);
     server->stream.may_read = ssl != NULL;
     server->cancel = PQgetCancel(server->conn);
     server->pid = PQbackendPID(server->conn);
@@ -307,19 +310,28 @@ static char *options_of_asker(const struct config_database *database)
     return memory_printf("%s%s-c search_path=pg_catalog", theirs, *theirs ? " " : "");
 }
 
-static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
-                        const char *error)
+/* Each host that is left has the same part of the time that is. */
+static int64_t attempt_deadline(const struct server *server)
 {
-    struct server *server = arg;
+    const struct config_pool *config = server->lane->pool->config;
+    int64_t timeout_us = config ? config->connect_timeout_us : 0;
+    int count = hosts_count(&server->hosts);
+    if (timeout_us <= 0)
+        return INT64_MAX;
+    int64_t left_us = server->backend.since_us + timeout_us - server->proxy->now_us;
+    return server->proxy->now_us + left_us / (count > 1 ? count : 1);
+}
+
+static void start_login(struct server *server)
+{
     struct proxy *proxy = server->proxy;
-    server->resolving = NULL;
-    proxy->now_us = clock_now_us();
     const struct config_database *database =
         config_find_database(proxy->config, server->lane->section);
-    if (error || !database) {
-        server_login_failed(server, error ? error : "the database's section is gone");
+    if (!database) {
+        server_login_failed(server, "the database's section is gone");
         return;
     }
+    server->deadline_us = attempt_deadline(server);
     struct login_options options = {.count = 0};
     char *asker_options = NULL;
     if (server->lane->asker) {
@@ -329,9 +341,9 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
     }
     for (size_t i = 0; database->keywords && database->keywords[i]; i++)
         add_option(&options, database->keywords[i], database->values[i]);
-    add_option(&options, "host", hosts);
-    add_option(&options, "hostaddr", hostaddrs ? hostaddrs : database->hostaddrs);
-    add_option(&options, "port", ports ? ports : database->ports);
+    add_option(&options, "host", server->hosts.names);
+    add_option(&options, "hostaddr", server->hosts.addresses);
+    add_option(&options, "port", server->hosts.ports);
     add_option(&options, "dbname", server->lane->database);
     add_option(&options, "user", server->lane->user);
     add_option(&options, "password", server->lane->password);
@@ -354,6 +366,47 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
         watch_login(server, EV_WRITE);
 }
 
+static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
+                        const char *error)
+{
+    struct server *server = arg;
+    server->resolving = NULL;
+    server->proxy->now_us = clock_now_us();
+    if (error) {
+        server_login_failed(server, error);
+        return;
+    }
+    hosts_set(&server->hosts, hosts, hostaddrs, ports);
+    start_login(server);
+}
+
+bool server_login_next_host(struct server *server)
+{
+    PGconn *conn = server->conn;
+    if (!conn || PQstatus(conn) == CONNECTION_OK)
+        return false; /* the names are being looked up; or it answers, and we have more to ask */
+    char *host = memory_strdup(PQhost(conn));
+    char *port = memory_strdup(PQport(conn));
+    bool has_more = hosts_drop(&server->hosts, host, PQhostaddr(conn), port);
+    if (has_more) {
+        log_server(LOG_LEVEL_WARNING, server, "upstream host does not answer",
+                   LOG_FIELD_TEXT("host", host), LOG_FIELD_TEXT("port", port),
+                   LOG_FIELD_NUMBER("others", hosts_count(&server->hosts)));
+        if (server->has_login_event)
+            event_del(&server->login_event);
+        server->has_login_event = false;
+        PQfinish(conn);
+        server->conn = NULL;
+        server->guard = (struct sasl_guard){0};
+        server->login_bytes = 0;
+        server->said_fatal = false;
+        start_login(server);
+    }
+    free(host);
+    free(port);
+    return has_more;
+}
+
 void server_open(struct lane *lane)
 {
     struct proxy *proxy = lane->pool->proxy;
@@ -368,12 +421,12 @@ void server_open(struct lane *lane)
     TAILQ_INSERT_TAIL(&proxy->servers, server, link);
     proxy->open_server_count++;
     upgrade_places_changed(proxy);
-    int64_t timeout = lane->pool->config ? lane->pool->config->connect_timeout_us : 0;
-    server->deadline_us = timeout > 0 ? proxy->now_us + timeout : INT64_MAX;
+    server->deadline_us = attempt_deadline(server);
     const struct config_database *database = config_find_database(proxy->config, lane->section);
     if (database && database->hosts && !database->hostaddrs)
         server->resolving =
             resolve_start(proxy->workers, database->hosts, database->ports, on_resolved, server);
     else
-        on_resolved(server, database ? database->hosts : NULL, NULL, NULL, NULL);
+        on_resolved(server, database ? database->hosts : NULL,
+                    database ? database->hostaddrs : NULL, database ? database->ports : NULL, NULL);
 }
