@@ -81,7 +81,7 @@ static void look_again(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (client->state != CLIENT_CONSOLE)
         return;
-    if (client->stream.saw_close || client->stream.is_broken) {
+    if (client->stream.saw_close || client->stream.is_broken || stream_is_dead(&client->stream)) {
         client_close(client); /* what it has paused stays so */
         return;
     }

@@ -8,6 +8,7 @@
 #include "net/stream.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -153,6 +154,12 @@ ssize_t stream_read(struct stream *stream, void *bytes, size_t size)
         return read_later(stream);
     stream_break(stream, got < 0 ? errno : 0);
     return STREAM_END;
+}
+
+bool stream_is_dead(const struct stream *stream)
+{
+    struct pollfd at = {.fd = stream->fd};
+    return poll(&at, 1, 0) > 0 && (at.revents & (POLLERR | POLLHUP));
 }
 
 /* How many of the bytes went; 0 when the socket is full, -1 when it is broken. */

@@ -55,6 +55,10 @@ static inline void stream_look_again(struct stream *stream)
 {
     stream->may_read = !stream->is_broken;
 }
+/* Whether both directions are over, by a reset or because the peer has closed it: what cannot be told while nothing is
+ * read, for the kernel's EPOLLERR reaches us as readable.  An end of the peer's writing alone (shutdown) is not that.  One system
+ * call. */
+bool stream_is_dead(const struct stream *stream);
 /* Writes now what can be written, keeps the rest.  False when the stream is broken. */
 bool stream_write(struct stream *stream, const void *bytes, size_t size);
 /* Keeps the bytes, to leave in the same write as the next ones. */

@@ -426,6 +426,10 @@ static void take_held(struct client *client)
 static void look_for_end(struct client *client)
 {
     uint8_t byte;
+    if (stream_is_dead(&client->stream)) { /* what it has sent meanwhile stands before a reset */
+        client_close(client);
+        return;
+    }
     if (client->stream.ssl)
         return;
     ssize_t got = recv(client->stream.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);

@@ -288,14 +288,22 @@ def test_two_consoles_and_one_that_vanishes(proxy):
     assert proxy.is_running() and isinstance(proxy.show("CLIENTS"), list)
 
 
-def test_console_that_leaves_during_pause_does_not_undo_it(proxy):
+def consoles(proxy):
+    return [client for client in proxy.show("CLIENTS") if client["database"] == "pgreserve"]
+
+
+@pytest.mark.parametrize("leave", [Wire.close, Wire.reset], ids=["close", "reset"])
+def test_console_that_leaves_during_pause_does_not_undo_it(proxy, leave):
     with proxy.wire() as busy, proxy.wire() as fresh:
         busy.query("BEGIN")
+        alone = len(consoles(proxy))
         pausing = Wire(proxy.ports["admin"]).login(ROLE, PASSWORD, "pgreserve")
         pausing.send(query("PAUSE"))
         fresh.send(query("SELECT 'later'"))
         proxy.wait_pool(waiting=1)
-        pausing.close()
+        assert len(consoles(proxy)) == alone + 1
+        leave(pausing)
+        wait_until(lambda: len(consoles(proxy)) == alone, "the console to be gone, though what it waits for is not")
         assert busy.query("COMMIT").tags == ["COMMIT"]
         proxy.admin("RESUME")
         assert fresh.answer().value == "later"

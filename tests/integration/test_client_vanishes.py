@@ -156,6 +156,20 @@ def test_with_an_open_portal(single, vanish):
     assert_next_client_is_fine(single)
 
 
+def test_while_it_waits_in_the_queue_with_more_behind(single):
+    """What it has sent meanwhile stays unread, and the reset stands behind that."""
+    with single.wire() as busy:
+        busy.query("BEGIN")
+        client = single.wire()
+        client.send(query("SELECT 'waits'"))
+        single.wait_pool(waiting=1)
+        client.send(query("SELECT 'more'") * 10)
+        client.reset()
+        single.wait_pool(waiting=0)
+        busy.query("COMMIT")
+    assert_next_client_is_fine(single)
+
+
 def test_while_it_waits_in_the_queue(single, vanish):
     (holder,) = single.hold()
     waiter = single.wire()
