@@ -136,11 +136,11 @@ class Proxy:
             "database:*": {"url": "${UPSTREAM}"},
             "pool:automation": {
                 "listen": f"127.0.0.1:{self.ports['automation']}", "mode": "transaction",
-                "size": 4, "max_overflow": 2, "reserved": 0, "timeout": 10,
+                "size": 4, "max_overflow": 2, "reserved": 0, "timeout": limit(10),
             },
             "pool:adhoc": {
                 "listen": f"127.0.0.1:{self.ports['adhoc']}", "mode": "transaction",
-                "size": 2, "max_overflow": 0, "reserved": 2, "timeout": 10,
+                "size": 2, "max_overflow": 0, "reserved": 2, "timeout": limit(10),
             },
             "admin": {
                 "listen": f"127.0.0.1:{self.ports['admin']}",
