@@ -7,7 +7,7 @@
     test.py --integration PROGRAM    the integration tests against this pgreserve
     test.py --browser PROGRAM        the page of this pgreserve in a browser
     test.py --sanitized              build-asan and its unit, property and integration tests
-    test.py --valgrind PROGRAM [--whole]  memcheck on this pgreserve, and on the test programs beside it (memcheck.py)
+    test.py --valgrind PROGRAM       this pgreserve, and the test programs beside it, under memcheck (memcheck.py)
 
 An integration test that fails while others run beside it is run once more alone, and named as unsteady when it
 passes then: a busy machine is no fault of the program's, but such a test wants a look.
@@ -241,12 +241,13 @@ def run_under_memcheck(tally, program, arguments, logs):
                 [*memcheck.COMMAND, f"--log-file={logs}/{name}.%p", os.path.abspath(program), *arguments], MEMCHECK_SECONDS)
 
 
-def run_valgrind(tally, program, is_whole):
+def run_valgrind(tally, program, which):
     """Everything beside `program` that needs no server, and then integration tests of it."""
     beside = os.path.dirname(program)
     logs = os.path.join(os.path.abspath(beside), "valgrind")
     shutil.rmtree(logs, ignore_errors=True)
     os.makedirs(logs)
+    is_whole = which == memcheck.WHOLE
     alone = [(test, []) for test in programs_of(beside) if is_whole or os.path.basename(test) not in memcheck.LONG]
     alone += [(target, [os.path.join(ROOT, "tests/fuzz/corpus", os.path.basename(target).removeprefix("fuzz_"))])
               for target in fuzz_targets_of(beside)]
@@ -254,15 +255,15 @@ def run_valgrind(tally, program, is_whole):
         for job in [cores.submit(run_under_memcheck, tally, test, arguments, logs) for test, arguments in alone]:
             job.result()
     wrapper = memcheck.wrap(program, logs)
-    files = memcheck.files(is_whole, "tests/integration")
+    files = memcheck.files(which, "tests/integration")
     for part in [[file] for file in files] if is_whole else [files]:
         run_pytest(tally, part, wrapper, max(2, CORES), "memcheck ", *memcheck.deselection())
     verdict = memcheck.Verdict(logs)
     for text in verdict.told[:20]:
         say(text)
     if is_whole:
-        for name, reason in memcheck.NEVER.items():
-            say(f"not under memcheck: {name}: {reason}")
+        for what, reason in {**memcheck.NEVER, **memcheck.NEVER_ONE}.items():
+            say(f"not under memcheck: {what}: {reason}")
     say(str(verdict))
     tally.count(str(verdict), verdict.errors == 0 and verdict.processes > 0)
 
@@ -289,7 +290,7 @@ def main():
     parser.add_argument("--browser", metavar="PROGRAM")
     parser.add_argument("--sanitized", action="store_true")
     parser.add_argument("--valgrind", metavar="PROGRAM")
-    parser.add_argument("--whole", action="store_true")
+    parser.add_argument("--files", default="", help="under valgrind: whole, or names as in memcheck.py")
     options = parser.parse_args()
 
     os.chdir(ROOT)
@@ -308,7 +309,7 @@ def main():
         elif options.sanitized:
             run_sanitized(tally)
         elif options.valgrind:
-            run_valgrind(tally, options.valgrind, options.whole)
+            run_valgrind(tally, options.valgrind, options.files)
         else:
             run_everything(tally)
     except KeyboardInterrupt:
