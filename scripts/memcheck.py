@@ -19,7 +19,7 @@ COMMAND = ["valgrind", "--error-exitcode=99", "--leak-check=full", "--errors-for
 WHOLE = "whole"
 IN_MINUTES = ("test_cancel", "test_client_tls", "test_upgrade", "test_upstream_faults")
 
-# Files of tests/integration that cannot be run under memcheck.  Of all others some tests at least were.
+# Files of tests/integration that cannot be run under memcheck, or have nothing for it to watch.
 NEVER = {
     "test_documents": "no program is run in it",
     "test_install": "it builds and installs a program of its own, whatever is tested",
