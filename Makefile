@@ -170,9 +170,9 @@ fuzz-regression: $(FUZZ_TARGETS) ## play the inputs of tests/fuzz/corpus
 asan: ## run unit, property and integration tests under AddressSanitizer and UBSan
 	@$(PYTHON) scripts/test.py --sanitized
 
-valgrind: all $(UNIT_TESTS) ## run unit tests and some integration tests under valgrind's memcheck, and count its errors
+valgrind: all tests ## run tests under valgrind's memcheck, and count its errors (VALGRIND=whole, in hours; VALGRIND="test_auth ...")
 	@scripts/install_dependencies.sh build run test
-	@$(PYTHON) scripts/test.py --valgrind $(PROGRAM)
+	@$(PYTHON) scripts/test.py --valgrind $(PROGRAM) --files "$(VALGRIND)"
 
 coverage: ## which lines the tests reach, in build-coverage/
 	@scripts/install_dependencies.sh build run test coverage

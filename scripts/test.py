@@ -7,7 +7,7 @@
     test.py --integration PROGRAM    the integration tests against this pgreserve
     test.py --browser PROGRAM        the page of this pgreserve in a browser
     test.py --sanitized              build-asan and its unit, property and integration tests
-    test.py --valgrind PROGRAM       unit tests and some integration tests of this pgreserve under memcheck
+    test.py --valgrind PROGRAM       this pgreserve, and the test programs beside it, under memcheck (memcheck.py)
 
 An integration test that fails while others run beside it is run once more alone, and named as unsteady when it
 passes then: a busy machine is no fault of the program's, but such a test wants a look.
@@ -27,20 +27,17 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+
+import memcheck
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CORES = len(os.sched_getaffinity(0))
 LINTS = ("lint-floors", "lint-format", "lint-cppcheck", "lint-tidy")
 PROGRAM_SECONDS = 300
 INTEGRATION_SECONDS = 2400
+MEMCHECK_SECONDS = 900
 UNSTEADY_MOST = 10  # more failures than this are no accident of a busy machine
-MEMCHECK = ["valgrind", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite",
-            "--show-leak-kinds=definite", "--num-callers=30", "--trace-children=yes"]
-# What reaches most of the code in minutes: under valgrind the daemon is twenty times slower.
-MEMCHECKED = ("test_sharing_settings", "test_sharing_pins", "test_client_tls", "test_reload", "test_found_by_random_sessions",
-              "test_cancel", "test_who_holds_them", "test_upgrade", "test_upstream_faults", "test_timeouts", "test_shutdown")
-# Those about speed, about time limits that are short, and about a program that is replaced, which here is valgrind's.
-NOT_MEMCHECKED = "not load and not thousands and not broken and not session_mode_and_statement and not in_mid_query and not back_off"
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
@@ -198,11 +195,12 @@ def passed_alone(program, broken):
     return {node_of(case) for case in cases} - {node_of(case) for case in cases if is_broken(case)}
 
 
-def run_pytest(tally, folder, program, workers, label=""):
+def run_pytest(tally, folder, program, workers, label="", *arguments):
+    """A folder, or several of its files."""
     if not os.path.exists(program):
         tally.count(f"{label}{folder}: there is no {program}", False)
         return
-    status, cases = pytest(program, folder, "-n", str(workers))
+    status, cases = pytest(program, *([folder] if isinstance(folder, str) else folder), "-n", str(workers), *arguments)
     broken = [case for case in cases if is_broken(case)]
     unsteady = passed_alone(program, broken)
     counted = 0
@@ -237,50 +235,37 @@ def run_sanitized(tally):
     run_integration(tally, "build-asan/pgreserve", "ASan ")
 
 
-def memcheck_wrapper(program, logs):
-    """A script that runs the program under memcheck: the tests take it for the program."""
-    wrapper = os.path.join(logs, "pgreserve")
-    with open(wrapper, "w") as script:
-        script.write(f"#!/bin/sh\nexec {' '.join(MEMCHECK)} --log-file={logs}/daemon.%p {os.path.abspath(program)} \"$@\"\n")
-    os.chmod(wrapper, 0o755)
-    return wrapper
+def run_under_memcheck(tally, program, arguments, logs):
+    name = os.path.basename(program)
+    run_quietly(tally, f"memcheck {name}",
+                [*memcheck.COMMAND, f"--log-file={logs}/{name}.%p", os.path.abspath(program), *arguments], MEMCHECK_SECONDS)
 
 
-def memcheck_errors(logs):
-    """How many the logs tell of, and what they say of each process that had some."""
-    errors, told, processes = 0, [], 0
-    for name in sorted(os.listdir(logs)):
-        if name == "pgreserve":
-            continue
-        with open(os.path.join(logs, name), errors="replace") as file:
-            text = file.read()
-        found = sum(int(number) for number in re.findall(r"ERROR SUMMARY: (\d+) errors", text))
-        processes += 1
-        errors += found
-        if found:
-            told.append(f"{name}:\n{text[-6000:]}")
-    return errors, told, processes
-
-
-def run_valgrind(tally, program):
-    logs = os.path.join(os.path.dirname(os.path.abspath(program)), "valgrind")
+def run_valgrind(tally, program, which):
+    """Everything beside `program` that needs no server, and then integration tests of it."""
+    beside = os.path.dirname(program)
+    logs = os.path.join(os.path.abspath(beside), "valgrind")
     shutil.rmtree(logs, ignore_errors=True)
     os.makedirs(logs)
-    for test in programs_of(os.path.dirname(program)):
-        if "/unit/" not in test:
-            continue
-        name = os.path.basename(test)
-        run_quietly(tally, f"memcheck {name}", [*MEMCHECK, f"--log-file={logs}/{name}.%p", os.path.abspath(test)])
-    files = [f"tests/integration/{name}.py" for name in MEMCHECKED]
-    _, cases = pytest(memcheck_wrapper(program, logs), *files, "-n", str(max(2, CORES)), "-k", NOT_MEMCHECKED)
-    for case in cases:
-        if case.find("skipped") is None:
-            tally.count(f"memcheck {node_of(case)}", not is_broken(case))
-    errors, told, processes = memcheck_errors(logs)
-    for text in told[:20]:
+    is_whole = which == memcheck.WHOLE
+    alone = [(test, []) for test in programs_of(beside) if is_whole or os.path.basename(test) not in memcheck.LONG]
+    alone += [(target, [os.path.join(ROOT, "tests/fuzz/corpus", os.path.basename(target).removeprefix("fuzz_"))])
+              for target in fuzz_targets_of(beside)]
+    with ThreadPoolExecutor(CORES) as cores:
+        for job in [cores.submit(run_under_memcheck, tally, test, arguments, logs) for test, arguments in alone]:
+            job.result()
+    wrapper = memcheck.wrap(program, logs)
+    files = memcheck.files(which, "tests/integration")
+    for part in [[file] for file in files] if is_whole else [files]:
+        run_pytest(tally, part, wrapper, max(2, CORES), "memcheck ", *memcheck.deselection())
+    verdict = memcheck.Verdict(logs)
+    for text in verdict.told[:20]:
         say(text)
-    say(f"memcheck: {errors} errors in {processes} processes")
-    tally.count(f"memcheck: {errors} errors", errors == 0 and processes > 0)
+    if is_whole:
+        for what, reason in {**memcheck.NEVER, **memcheck.NEVER_ONE}.items():
+            say(f"not under memcheck: {what}: {reason}")
+    say(str(verdict))
+    tally.count(str(verdict), verdict.errors == 0 and verdict.processes > 0)
 
 
 def run_everything(tally):
@@ -305,6 +290,7 @@ def main():
     parser.add_argument("--browser", metavar="PROGRAM")
     parser.add_argument("--sanitized", action="store_true")
     parser.add_argument("--valgrind", metavar="PROGRAM")
+    parser.add_argument("--files", default="", help="under valgrind: whole, or names as in memcheck.py")
     options = parser.parse_args()
 
     os.chdir(ROOT)
@@ -323,7 +309,7 @@ def main():
         elif options.sanitized:
             run_sanitized(tally)
         elif options.valgrind:
-            run_valgrind(tally, options.valgrind)
+            run_valgrind(tally, options.valgrind, options.files)
         else:
             run_everything(tally)
     except KeyboardInterrupt:

@@ -96,6 +96,7 @@ static void name_begins(struct sql_scan *scan, bool is_unicode)
 {
     scan->state = STATE_NAME;
     scan->word_length = 0;
+    scan->word[0] = '\0'; /* of "" too: a word's first byte is looked at before its length */
     scan->is_unicode_name = is_unicode;
     scan->has_unicode_name |= is_unicode;
 }

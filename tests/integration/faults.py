@@ -99,6 +99,8 @@ class Link:
         except OSError:
             near.close()
             return
+        for end in (near, far):
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as both parties' own are: nothing is held back
         with self.lock:
             self.pairs.append((near, far))
         threading.Thread(target=self._relay, args=(near, far), daemon=True).start()

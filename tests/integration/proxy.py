@@ -39,11 +39,29 @@ def binary_path():
 MEMORY_LIMIT_KB = 64 * 1024  # of a daemon that keeps nothing whole
 
 
-def is_sanitized():
-    """Or run under valgrind by a script, which is as slow."""
+def _binary():
     with open(binary_path(), "rb") as file:
-        text = file.read()
-    return b"__asan_init" in text or text.startswith(b"#!")
+        return file.read()
+
+
+def is_under_valgrind():
+    """By a script that stands in the program's place and runs `pgreserve.program` beside it (scripts/memcheck.py)."""
+    return _binary().startswith(b"#!")
+
+
+def is_sanitized():
+    """Or under valgrind, which is slower still."""
+    return is_under_valgrind() or b"__asan_init" in _binary()
+
+
+def limit(seconds):
+    """A time limit for the daemon itself to keep: under valgrind it has ten times as long, for a start takes it seconds."""
+    return f"{seconds * (10 if is_under_valgrind() else 1)}s"
+
+
+def replaced_by_an_upgrade(program):
+    """The file that the daemon started as `program` runs from, and starts anew from."""
+    return program + ".program" if is_under_valgrind() else program
 
 
 def die_with_parent():
@@ -118,11 +136,11 @@ class Proxy:
             "database:*": {"url": "${UPSTREAM}"},
             "pool:automation": {
                 "listen": f"127.0.0.1:{self.ports['automation']}", "mode": "transaction",
-                "size": 4, "max_overflow": 2, "reserved": 0, "timeout": 10,
+                "size": 4, "max_overflow": 2, "reserved": 0, "timeout": limit(10),
             },
             "pool:adhoc": {
                 "listen": f"127.0.0.1:{self.ports['adhoc']}", "mode": "transaction",
-                "size": 2, "max_overflow": 0, "reserved": 2, "timeout": 10,
+                "size": 2, "max_overflow": 0, "reserved": 2, "timeout": limit(10),
             },
             "admin": {
                 "listen": f"127.0.0.1:{self.ports['admin']}",

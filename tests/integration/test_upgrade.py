@@ -15,6 +15,7 @@ import pytest
 
 import wire
 from load import Sampler, end_load, pgbench
+from proxy import limit, replaced_by_an_upgrade
 from server import PASSWORD, ROLE
 from waiting import wait_until
 from wire import Wire, query
@@ -200,7 +201,7 @@ def test_session_that_is_tied_ends_with_shutdown_timeout(start_proxy, postgres):
 
 
 def test_session_mode_and_statement_mode(start_proxy):
-    proxy = start_proxy(pgreserve={"total_connections": 10, "shutdown_timeout": "1s"},
+    proxy = start_proxy(pgreserve={"total_connections": 10, "shutdown_timeout": limit(1)},
                         adhoc={"mode": "session"}, automation={"mode": "statement"})
     with proxy.wire("adhoc") as session, proxy.wire("adhoc") as unused, proxy.wire() as statement:
         session.query("SELECT 1")
@@ -261,22 +262,24 @@ def test_reserved_pool_and_cap_while_the_old_process_is_full(start_proxy, postgr
 @pytest.fixture
 def replaceable(start_proxy, request):
     """A daemon that runs from a file of its own, which `replace(script)` puts another in the place of."""
-    proxy = start_proxy(wait=None, pgreserve={"upgrade_timeout": "1s"})
-    real = proxy.program
-    proxy.program = os.path.join(proxy.directory, "pgreserve")
-    shutil.copy(real, proxy.program)
+    proxy = start_proxy(wait=None, pgreserve={"upgrade_timeout": limit(1)})
+    starter, proxy.program = proxy.program, os.path.join(proxy.directory, "pgreserve")
+    shutil.copy(starter, proxy.program)
+    real, replaced = replaced_by_an_upgrade(starter), replaced_by_an_upgrade(proxy.program)
+    if replaced != proxy.program:
+        shutil.copy(real, replaced)
 
     def replace(script):
-        fresh = proxy.program + ".new"
+        fresh = replaced + ".new"
         if script is None:
             shutil.copy(real, fresh)
         else:
             with open(fresh, "w") as file:
                 file.write(script)
             os.chmod(fresh, 0o755)
-        os.rename(fresh, proxy.program)
+        os.rename(fresh, replaced)
 
-    proxy.replace = replace
+    proxy.replace, proxy.replaced = replace, replaced
     proxy.start()
     return proxy
 
@@ -310,7 +313,7 @@ def test_broken_new_program_leaves_the_old_one_serving(replaceable, script, word
 def test_what_was_paused_meanwhile_is_not_undone(replaceable):
     proxy = replaceable
     here, real, go = proxy.process.pid, proxy.program + ".real", proxy.directory + "/go"
-    shutil.copy(proxy.program, real)
+    shutil.copy(proxy.replaced, real)
     proxy.replace(f'#!/bin/sh\nwhile [ ! -e {go} ]; do sleep 0.05; done\nexec {real} "$@"\n')
     proxy.process.send_signal(signal.SIGUSR2)
     wait_until(lambda: "event=upgrade " in proxy.log(), "the new process to be started")
