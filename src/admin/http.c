@@ -23,6 +23,7 @@
 #include <event2/listener.h>
 
 #include "admin/history.h"
+#include "admin/http_crowd.h"
 #include "admin/http_host.h"
 #include "admin/live.h"
 #include "admin/metrics.h"
@@ -31,10 +32,13 @@
 #include "admin/status.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "proxy/listener.h"
 
 #define REQUEST_HEADERS_MAX 8192
 #define REQUEST_BODY_MAX    1024
-#define REQUEST_SECONDS     30 /* a connection that says nothing for this long is closed */
+#define REQUEST_SECONDS     30 /* a connection that says nothing for this long is closed, */
+#define CROWD_SECONDS       60 /* and one that says something, and asks for nothing */
+#define CROWD_MAX           32 /* connections, over every address */
 
 #define TYPE_TEXT "text/plain; charset=utf-8"
 #define TYPE_JSON "application/json"
@@ -55,6 +59,7 @@ struct http_listener {
 struct http {
     struct proxy *proxy;
     struct history *history;
+    struct http_crowd *crowd;
     char *page_policy;
     struct http_listener *listeners;
     size_t count;
@@ -214,6 +219,7 @@ static void on_request(struct evhttp_request *request, void *arg)
 {
     const struct http_listener *listener = arg;
     listener->http->proxy->now_us = clock_now_us();
+    http_crowd_note_request(listener->http->crowd, request);
     struct answer answer = choose_answer(listener, request);
     send_answer(request, &answer, listener->http->proxy->is_accepting_held);
     free(answer.made);
@@ -233,6 +239,23 @@ static bool is_loopback(int fd)
     }
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&address;
     return address.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+}
+
+static void set_bound(struct evhttp_bound_socket *bound, void *arg)
+{
+    const bool *is_open = arg;
+    if (*is_open)
+        evconnlistener_enable(evhttp_bound_socket_get_listener(bound));
+    else
+        evconnlistener_disable(evhttp_bound_socket_get_listener(bound));
+}
+
+static void set_doors(void *arg)
+{
+    const struct http *http = arg;
+    bool is_open = !http->proxy->is_accepting_held && http_crowd_admits(http->crowd);
+    for (size_t i = 0; i < http->count; i++)
+        evhttp_foreach_bound_socket(http->listeners[i].server, set_bound, &is_open);
 }
 
 static void accept_again(evutil_socket_t fd, short what, void *arg)
@@ -313,6 +336,7 @@ static bool listener_open(struct http_listener *listener, const struct config_ad
     char address[320];
     if (!server)
         return false;
+    http_crowd_watch(listener->http->crowd, server);
     listener->server = server;
     listener->host = memory_strdup(at->host);
     evhttp_set_allowed_methods(server, UINT16_MAX); /* all that it knows: refused by us, with 405 */
@@ -360,20 +384,17 @@ static void visit_sockets(struct proxy *proxy, void (*one)(void *arg, int fd, co
     }
 }
 
-static void hold_bound(struct evhttp_bound_socket *bound, void *arg)
+static void hold_accepting(struct proxy *proxy)
 {
-    const bool *is_held = arg;
-    if (*is_held)
-        evconnlistener_disable(evhttp_bound_socket_get_listener(bound));
-    else
-        evconnlistener_enable(evhttp_bound_socket_get_listener(bound));
+    if (proxy->http)
+        set_doors(proxy->http);
 }
 
-static void hold_accepting(struct proxy *proxy, bool is_held)
+/* Of the descriptors that are kept, the other half is for the console and the reserved pools. */
+static int crowd_most(void)
 {
-    const struct http *http = proxy->http;
-    for (size_t i = 0; http && i < http->count; i++)
-        evhttp_foreach_bound_socket(http->listeners[i].server, hold_bound, &is_held);
+    int64_t half = listener_kept_descriptors() / 2;
+    return half < 1 ? 1 : half < CROWD_MAX ? (int)half : CROWD_MAX;
 }
 
 bool http_start(struct proxy *proxy)
@@ -387,6 +408,8 @@ bool http_start(struct proxy *proxy)
     proxy->hold_http = hold_accepting;
     http->proxy = proxy;
     http->history = history_new(proxy);
+    http->crowd =
+        http_crowd_new(proxy->base, crowd_most(), CROWD_SECONDS * CLOCK_S, set_doors, http);
     http->page_policy = page_policy();
     http->listeners = memory_alloc(list->count * sizeof(*http->listeners));
     for (; http->count < list->count; http->count++) {
@@ -407,6 +430,7 @@ void http_stop(struct proxy *proxy)
         return;
     for (size_t i = 0; i < http->count; i++)
         listener_close(&http->listeners[i]);
+    http_crowd_free(http->crowd);
     history_free(http->history);
     free(http->page_policy);
     free(http->listeners);

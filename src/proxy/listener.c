@@ -83,14 +83,22 @@ static bool keeps_doors(const struct listener *listener)
     return !listener->pool || proxy_pool_is_reserved(listener->pool);
 }
 
+int64_t listener_kept_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY ||
+        limit.rlim_cur / 8 >= KEPT_DESCRIPTORS)
+        return KEPT_DESCRIPTORS;
+    return (int64_t)limit.rlim_cur / 8;
+}
+
 /* A new descriptor's number says how many are in use: the system gives the lowest free one. */
 static bool is_too_high(int fd)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
         return false;
-    rlim_t kept = limit.rlim_cur / 8 < KEPT_DESCRIPTORS ? limit.rlim_cur / 8 : KEPT_DESCRIPTORS;
-    return (rlim_t)fd + kept >= limit.rlim_cur;
+    return (rlim_t)(fd + listener_kept_descriptors()) >= limit.rlim_cur;
 }
 
 static void on_accept(evutil_socket_t fd, short what, void *arg)
@@ -147,7 +155,7 @@ void listener_hold_all(struct proxy *proxy, bool is_held)
     struct listener *listener;
     proxy->is_accepting_held = is_held;
     if (proxy->hold_http)
-        proxy->hold_http(proxy, is_held);
+        proxy->hold_http(proxy);
     TAILQ_FOREACH (listener, &proxy->listeners, link) {
         if (is_held)
             event_del(&listener->event);

@@ -16,6 +16,8 @@ void listener_hold_all(struct proxy *proxy, bool is_held);
 /* The sockets' files are another process's now: closing does not remove them. */
 void listener_leave_files(struct proxy *proxy);
 
+/* How many are kept for the console, HTTP and the reserved pools. */
+int64_t listener_kept_descriptors(void);
 /* Says so in the log when max_clients (each a descriptor) and total_connections need more than the process may have. */
 void listener_check_descriptors(const struct proxy *proxy);
 

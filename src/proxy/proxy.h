@@ -425,8 +425,8 @@ struct proxy {
     void (*watch_free)(struct proxy *proxy);
     void *watch;
     void *http;
-    /* The HTTP listener stops accepting, or goes on. */
-    void (*hold_http)(struct proxy *proxy, bool is_held);
+    /* `is_accepting_held` has changed. */
+    void (*hold_http)(struct proxy *proxy);
     /* Calls back with each of its sockets, and the name that systemd gave it. */
     void (*visit_http)(struct proxy *proxy, void (*visit)(void *arg, int fd, const char *name),
                        void *arg);

@@ -298,10 +298,50 @@ def test_malformed_requests_hurt_nobody(proxy, name):
     assert ask(proxy, "/healthz").text == "ok\n"
 
 
+def http_connections(proxy):
+    """How many the daemon has, by the kernel's table."""
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    return sum(row[1].endswith(f":{proxy.ports['http']:04X}") and row[3] == "01" and row[9] != "0" for row in rows)
+
+
+def connect(proxy, what=b""):
+    raw = socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=10)
+    raw.sendall(what)
+    return raw
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /healthz HT", b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+                                  b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 2000],
+                         ids=["nothing", "half a request", "one request", "more than it reads answers for"])
+def test_crowd_that_is_silent_gives_way(proxy, said):
+    """However many come and stay, there are 32 of them at most, and who has a question gets his answer."""
+    before = proxy.descriptors()
+    crowd = [connect(proxy, said[:100_000]) for _ in range(100)]
+    for _ in range(10):
+        assert ask(proxy, "/healthz").text == "ok\n"
+        assert proxy.descriptors() - before <= 33
+    for raw in crowd:
+        raw.close()
+    wait_until(lambda: http_connections(proxy) == 0, "the crowd to be gone")
+    wait_until(lambda: proxy.descriptors() <= before, "its descriptors to be closed")
+    assert "all places are taken" in proxy.log()
+
+
+def test_nobody_with_a_question_is_turned_away(proxy):
+    """More at once than there are places."""
+    crowd = [connect(proxy, b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n") for _ in range(120)]
+    for raw in crowd:
+        assert b"".join(iter(lambda: raw.recv(4096), b"")).endswith(b"ready\n")
+        raw.close()
+
+
 def test_running_out_of_descriptors_is_no_busy_loop_and_no_end(start_proxy):
+    """HTTP takes but half of those that are kept; here a reserved pool's clients have taken the rest."""
     proxy = start_proxy(files_limit=100)
-    crowd = [socket.create_connection(("127.0.0.1", proxy.ports["http"]), timeout=5) for _ in range(130)]
-    wait_until(lambda: "accepting pauses" in proxy.log(), "the descriptors to run out")
+    crowd = [socket.create_connection(("127.0.0.1", proxy.port("adhoc")), timeout=5) for _ in range(130)]
+    crowd += [connect(proxy) for _ in range(20)]
+    wait_until(lambda: 'protocol=http reason="Too many open files"' in proxy.log(), "the descriptors to run out")
     before = proxy.cpu_seconds()
     with Stopwatch() as watch:
         wait_until(lambda: watch.so_far > 0.5, "half a second of it")
