@@ -21,6 +21,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/cancel.h"
 #include "proxy/events.h"
+#include "proxy/held.h"
 #include "proxy/login.h"
 #include "proxy/prepare.h"
 #include "proxy/upgrade.h"
@@ -381,8 +382,8 @@ static bool take_field(struct client *client, struct record_reader *reader,
         take_statement(client, reader, field, true);
         return true;
     case FIELD_HELD:
-        buffer_free(&client->held);
-        buffer_append(&client->held, field->bytes, field->length);
+        held_drop(client);
+        held_keep(client, field->bytes, field->length);
         reader->is_malformed |= field->length > (size_t)2 * PROXY_HELD_MAX;
         return true;
     case FIELD_MESSAGE_LEFT:

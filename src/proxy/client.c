@@ -21,6 +21,7 @@
 #include "proxy/cancel.h"
 #include "proxy/carry.h"
 #include "proxy/events.h"
+#include "proxy/held.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
@@ -102,7 +103,7 @@ void client_gone(struct client *client)
     stream_close(&client->stream, true);
     if (ssl)
         SSL_free(ssl);
-    buffer_free(&client->held);
+    held_drop(client);
     client_statements_free(&proxy->statements, &client->statements);
     settle_client_free(client);
     auth_forget_secrets(client);
@@ -162,7 +163,7 @@ void client_close(struct client *client)
     leave_backend(client);
     stats_client_closed(client);
     client_set_state(client, CLIENT_CLOSING);
-    buffer_free(&client->held);
+    held_drop(client);
     stream_flush(&client->stream);
     if (client->stream.is_broken || stream_backlog(&client->stream) == 0)
         say_goodbye(client);
@@ -245,7 +246,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     if (type == 'Q' || type == 'F' || type == 'S') {
         client->message_left = read_u32(buffer_bytes(&client->held) + 1) - 4;
         client->is_discarding = true;
-        buffer_consume(&client->held, 5);
+        held_consume(client, 5);
         build_ready(&answer, 'I');
     } else {
         client->is_skipping = true;
@@ -289,15 +290,12 @@ bool client_acquire(struct client *client)
 /* Deals with what is held, without reading more. */
 static void relay_held(struct client *client)
 {
-    struct buffer held = client->held;
-    client->held = (struct buffer){0};
+    struct buffer held = held_take(client);
     size_t taken = relay_from_client(client, buffer_bytes(&held), buffer_length(&held));
-    if (taken < buffer_length(&held) && client->state != CLIENT_GONE) {
-        buffer_consume(&held, taken);
-        client->held = held;
-    } else {
+    if (taken < buffer_length(&held) && client->state != CLIENT_GONE)
+        held_return(client, &held, taken);
+    else
         buffer_free(&held);
-    }
 }
 
 void client_granted(struct client *client, struct server *server)
@@ -406,17 +404,15 @@ static bool wants_input(const struct client *client)
 static void take_held(struct client *client)
 {
     while (buffer_length(&client->held) > 0 && wants_input(client)) {
-        struct buffer held = client->held;
+        struct buffer held = held_take(client);
         enum client_state state = client->state;
-        client->held = (struct buffer){0};
         size_t taken = take_input(client, buffer_bytes(&held), buffer_length(&held));
         bool is_over = client->state == CLIENT_GONE || client->state == CLIENT_CLOSING;
         if (taken == buffer_length(&held) || is_over) {
             buffer_free(&held);
             return;
         }
-        buffer_consume(&held, taken);
-        client->held = held;
+        held_return(client, &held, taken);
         if (taken == 0 && client->state == state)
             return;
     }
@@ -463,21 +459,21 @@ void client_pump(struct client *client)
         size_t held = buffer_length(&client->held);
         if (client->state == CLIENT_STARTUP && !auth_may_read(client))
             break;
-        ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, PROXY_READ_BYTES);
+        ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, held_room(client));
         if (got <= 0)
             break;
         if (client->state == CLIENT_CLOSING)
             continue;
         if (held > 0) {
             memcpy(proxy->client_bytes, buffer_bytes(&client->held), held);
-            buffer_free(&client->held);
+            held_drop(client);
         }
         size_t length = held + (size_t)got;
         size_t taken = take_input(client, proxy->client_bytes, length);
         if (client->state == CLIENT_GONE)
             return;
         if (taken < length && client->state != CLIENT_CLOSING) {
-            buffer_append(&client->held, proxy->client_bytes + taken, length - taken);
+            held_keep(client, proxy->client_bytes + taken, length - taken);
             take_held(client);
         }
         if (awaits_rest(client))

@@ -431,6 +431,7 @@ struct proxy {
     void (*visit_http)(struct proxy *proxy, void (*visit)(void *arg, int fd, const char *name),
                        void *arg);
     bool was_reloaded;
+    size_t held_bytes; /* of all clients (held.h) */
     uint8_t client_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
     uint8_t server_bytes[PROXY_HELD_MAX + PROXY_READ_BYTES];
 };

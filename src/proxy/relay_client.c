@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/held.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
@@ -269,7 +270,8 @@ static bool must_wait(const struct client *client, bool is_sound, uint8_t type,
         return true; /* what was cancelled has ended; the signal, which comes twice, must not hit the next */
     if (!is_sound || client->is_skipping || !settle_is_shared(client))
         return false;
-    if (at_hand < (size_t)message + 1 && !prepare_is_at_hand(type, bytes, at_hand, message))
+    if (at_hand < (size_t)message + 1 &&
+        !prepare_is_at_hand(type, bytes, at_hand, message, held_is_full(client->proxy)))
         return true;
     return prepare_must_wait(client, type, bytes, at_hand, message);
 }

@@ -4,6 +4,7 @@ test_large.py has the big things that people do; here are the shapes that nobody
 A user would lose: the whole daemon, and with it everybody's sessions, to one client.
 """
 
+import resource
 import struct
 import threading
 
@@ -209,6 +210,48 @@ def test_messages_of_many_clients_that_never_end(start_proxy):
     proxy.assert_little_memory()
     for client in crowd:
         client.close()
+
+
+@pytest.fixture
+def many_descriptors():
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if before[1] < 5000:
+        pytest.skip("too few descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.skipif(is_sanitized(), reason="thousands of clients are too slow here, and teach nothing new")
+def test_messages_that_all_clients_have_begun_together(start_proxy, many_descriptors):
+    """Long statements of thousands that wait, and then halves of others: each gets its answer, and memory has a bound."""
+    proxy = start_proxy(auth={"method": "trust"}, automation={"size": 3, "max_overflow": 0, "timeout": 300})
+    holders = proxy.hold(count=3)
+    waiters = [proxy.wire() for _ in range(3000)]
+    for number, client in enumerate(waiters):
+        client.send(query(f"SELECT length('{'x' * 60_000}') + {number}"))
+    proxy.wait_pool(waiting=len(waiters), timeout=30)
+    late = [proxy.wire() for _ in range(800)]
+    for number, client in enumerate(late):
+        whole = query(f"SELECT length('{'x' * KEPT_TEXT}') + {number}")
+        if number % 2:
+            whole = parse(f"s{number}", whole[5:-1].decode()) + bind("", f"s{number}") + execute() + sync()
+        client.rest = whole[-20:]
+        client.send(whole[:-20])
+    assert proxy.show("POOLS")
+    for holder in holders:
+        holder.close()
+    for number, client in enumerate(waiters):
+        assert client.answer().value == str(60_000 + number)
+        client.close()
+    for number, client in enumerate(late):
+        client.send(client.rest)
+    for number, client in enumerate(late):
+        assert client.answer().value == str(KEPT_TEXT + number)
+        client.close()
+    proxy.wait_pool(clients=0)
+    assert proxy.peak_memory_kb() < (128 << 10) + MEMORY_LIMIT_KB
+    assert "messages that wait are read in small pieces" in proxy.log()
 
 
 def test_start_up_packets_that_never_end(start_proxy):

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from waiting import Stopwatch, wait_until
-from wire import bind, describe, execute, extended, parse
+from wire import bind, describe, execute, extended, parse, sync
 
 # What ties a client: what it says, how it ends it.
 TIES = {
@@ -286,3 +286,19 @@ def test_the_last_value_that_a_function_drew_is_ones_own(start_proxy):
         drawn = client.query("SELECT draws()").value
         assert other.query("SELECT 1").value == "1"
         assert client.query("SELECT lastval()").value == drawn
+
+
+@pytest.mark.parametrize("head", [5, 7])
+def test_long_statement_whose_name_comes_behind_its_length(start_proxy, head):
+    """Too long to be waited for, and cut within its head: it is its client's all the same."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire() as client:
+        whole = parse("named", f"SELECT length('{'x' * 40_000}')") + sync()
+        client.send(whole[:head])
+        proxy.show("VERSION")  # so that the rest comes in another read
+        client.send(whole[head:])
+        assert client.answer().kinds == "1Z"
+        proxy.wait_pool(pinned=1)
+        assert client.ask(bind("", "named"), execute()).value == "40000"
+    with proxy.wire() as other:
+        assert other.query("SELECT name FROM pg_prepared_statements").rows == []

@@ -1,0 +1,80 @@
+/*
+ * held.c - bounds what is kept of the messages of all clients together: see held.h.
+ *
+ * Each client's share is bounded (PROXY_HELD_MAX), and ten thousand shares are 640 MB.  So it is counted, by the memory that it
+ * takes, and only where something is kept: whole messages that have somewhere to go are not.
+ *
+ * Beyond HELD_ALL_MAX nobody is refused, for who comes then need not be who filled it.  A message is no longer waited for but
+ * passes in pieces, as long ones always do (prepare.c), and of one that must wait for a connection a block of 4 kB is read: the
+ * rest is the kernel's to keep, within its own bounds, and its sender's.
+ */
+#include "proxy/held.h"
+
+#include "base/log.h"
+
+#define HELD_ALL_MAX (128u << 20)
+
+bool held_is_full(const struct proxy *proxy)
+{
+    return proxy->held_bytes >= HELD_ALL_MAX;
+}
+
+static void count(struct proxy *proxy, size_t before, size_t after)
+{
+    bool was_full = held_is_full(proxy);
+    proxy->held_bytes += after - before;
+    if (!was_full && held_is_full(proxy))
+        log_event(LOG_LEVEL_WARNING, "messages that wait are read in small pieces",
+                  LOG_FIELD_KIND("reason", "what is held of all clients' messages, which are not "
+                                           "whole or wait for a connection, takes 128 MB"),
+                  LOG_FIELD_TEXT("consequence",
+                                 "a long statement is not waited for: it needs its connection "
+                                 "from its beginning to its end"));
+}
+
+void held_keep(struct client *client, const void *bytes, size_t length)
+{
+    size_t before = buffer_capacity(&client->held);
+    buffer_append(&client->held, bytes, length);
+    count(client->proxy, before, buffer_capacity(&client->held));
+}
+
+struct buffer held_take(struct client *client)
+{
+    struct buffer held = client->held;
+    client->held = (struct buffer){0};
+    count(client->proxy, buffer_capacity(&held), 0);
+    return held;
+}
+
+void held_return(struct client *client, struct buffer *held, size_t taken)
+{
+    buffer_consume(held, taken);
+    client->held = *held;
+    *held = (struct buffer){0};
+    count(client->proxy, 0, buffer_capacity(&client->held));
+}
+
+void held_consume(struct client *client, size_t length)
+{
+    size_t before = buffer_capacity(&client->held);
+    buffer_consume(&client->held, length);
+    count(client->proxy, before, buffer_capacity(&client->held));
+}
+
+void held_drop(struct client *client)
+{
+    count(client->proxy, buffer_capacity(&client->held), 0);
+    buffer_free(&client->held);
+}
+
+/* What belongs to a message that is passing is not held. */
+size_t held_room(const struct client *client)
+{
+    size_t held = buffer_length(&client->held);
+    if (!held_is_full(client->proxy) || client->message_left >= PROXY_READ_BYTES)
+        return PROXY_READ_BYTES;
+    size_t room = held < BUFFER_BLOCK_BYTES ? BUFFER_BLOCK_BYTES - held : BUFFER_BLOCK_BYTES;
+    room += client->message_left;
+    return room < PROXY_READ_BYTES ? room : PROXY_READ_BYTES;
+}
