@@ -4,6 +4,7 @@
 #include "base/process.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -69,6 +70,42 @@ void process_allow_core_dumps(bool is_allowed)
         return;
     limit.rlim_cur = is_allowed || limit.rlim_max < 1 ? limit.rlim_max : 1;
     (void)setrlimit(RLIMIT_CORE, &limit);
+}
+
+/* What RLIMIT_DATA is held against, or little more; -1 when it cannot be told. */
+static int64_t data_bytes(void)
+{
+    char text[256];
+    long long data;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
+        close(fd);
+    text[length > 0 ? length : 0] = '\0';
+    return sscanf(text, "%*s %*s %*s %*s %*s %lld", &data) == 1 ? data * sysconf(_SC_PAGESIZE) : -1;
+}
+
+/* The address sanitizer ends the process where malloc() would return nothing: there it does nothing. */
+struct rlimit process_may_grow(int64_t most_bytes)
+{
+#ifdef __SANITIZE_ADDRESS__
+    most_bytes = INT64_MAX / 2;
+#endif
+    struct rlimit before = {RLIM_INFINITY, RLIM_INFINITY};
+    struct rlimit limit;
+    int64_t data = data_bytes();
+    if (getrlimit(RLIMIT_DATA, &before) < 0 || data < 0)
+        return before;
+    limit = before;
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > (rlim_t)(data + most_bytes))
+        limit.rlim_cur = (rlim_t)(data + most_bytes);
+    (void)setrlimit(RLIMIT_DATA, &limit);
+    return before;
+}
+
+void process_may_grow_freely(const struct rlimit *before)
+{
+    (void)setrlimit(RLIMIT_DATA, before);
 }
 
 int64_t process_variable(const char *name)

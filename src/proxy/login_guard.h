@@ -17,4 +17,10 @@ enum sasl_guard_verdict login_guard_look(struct server *server, char *why, size_
  * that: libpq keeps a message until it is whole, and every parameter, however many there are. */
 bool login_guard_is_brief(struct server *server);
 
+/* How much memory libpq may take in one step of a login or of the questions at its end (process_may_grow(): what other threads
+ * want meanwhile included).  It makes room for a whole message as soon as it knows its length, up to a gigabyte, and then reads
+ * in one call for as long as there is something to read.  No look of ours before it can help, for a length can come in between
+ * that look and its own, and through TLS but one record is seen; without the room it says that it has lost the server. */
+#define LOGIN_GUARD_GROWTH_MAX (16 << 20)
+
 #endif

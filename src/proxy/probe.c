@@ -22,6 +22,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/process.h"
 #include "proxy/events.h"
 #include "proxy/login_guard.h"
 #include "proxy/upstream.h"
@@ -244,10 +245,31 @@ static void advance(struct server *server, bool is_ok)
     }
 }
 
+enum answers { ANSWERS_FAILED, ANSWERS_AWAITED, ANSWERS_IN };
+
+/* Reads what is there.  `left` is what PQflush() says, `is_ok` whether all that came was what was asked for. */
+static enum answers read_answers(struct server *server, short what, int *left, bool *is_ok)
+{
+    PGresult *result;
+    if ((what & EV_READ) && !PQconsumeInput(server->conn))
+        return ANSWERS_FAILED;
+    *left = PQflush(server->conn);
+    if (*left < 0)
+        return ANSWERS_FAILED;
+    do {
+        if (PQisBusy(server->conn))
+            return ANSWERS_AWAITED;
+        result = PQgetResult(server->conn);
+        *is_ok = *is_ok && (!result || take_result(server->probe, result));
+        PQclear(result);
+    } while (result);
+    return PQstatus(server->conn) == CONNECTION_BAD ? ANSWERS_FAILED : ANSWERS_IN;
+}
+
 static void on_probe_event(evutil_socket_t fd, short what, void *arg)
 {
     struct server *server = arg;
-    PGresult *result;
+    int left = 0;
     bool is_ok = true;
     (void)fd;
     server->proxy->now_us = clock_now_us();
@@ -255,26 +277,13 @@ static void on_probe_event(evutil_socket_t fd, short what, void *arg)
         server_login_failed(server, LOGIN_GUARD_TOO_MUCH);
         return;
     }
-    if ((what & EV_READ) && !PQconsumeInput(server->conn)) {
+    struct rlimit before = process_may_grow(LOGIN_GUARD_GROWTH_MAX);
+    enum answers answers = read_answers(server, what, &left, &is_ok);
+    process_may_grow_freely(&before);
+    if (answers == ANSWERS_FAILED)
         server_login_failed(server, PQerrorMessage(server->conn));
-        return;
-    }
-    int left = PQflush(server->conn);
-    if (left < 0) {
-        server_login_failed(server, PQerrorMessage(server->conn));
-        return;
-    }
-    do {
-        if (PQisBusy(server->conn)) {
-            watch(server, left > 0 ? EV_READ | EV_WRITE : EV_READ);
-            return;
-        }
-        result = PQgetResult(server->conn);
-        is_ok = is_ok && (!result || take_result(server->probe, result));
-        PQclear(result);
-    } while (result);
-    if (PQstatus(server->conn) == CONNECTION_BAD)
-        server_login_failed(server, PQerrorMessage(server->conn));
+    else if (answers == ANSWERS_AWAITED)
+        watch(server, left > 0 ? EV_READ | EV_WRITE : EV_READ);
     else
         advance(server, is_ok);
 }

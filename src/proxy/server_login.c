@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "base/memory.h"
+#include "base/process.h"
 #include "proto/sqlstate.h"
 #include "proxy/auth_query.h"
 #include "proxy/events.h"
@@ -155,7 +156,9 @@ static void note_parameters(struct server *server)
  * them to on_notice when it is made to look. */
 static bool has_ended_already(struct server *server)
 {
+    struct rlimit before = process_may_grow(LOGIN_GUARD_GROWTH_MAX);
     PQfreemem(PQnotifies(server->conn));
+    process_may_grow_freely(&before);
     return server->said_fatal;
 }
 
@@ -239,7 +242,10 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
     case SASL_GUARD_PASS:
         break;
     }
-    switch (PQconnectPoll(server->conn)) {
+    struct rlimit before = process_may_grow(LOGIN_GUARD_GROWTH_MAX);
+    PostgresPollingStatusType status = PQconnectPoll(server->conn);
+    process_may_grow_freely(&before);
+    switch (status) {
     case PGRES_POLLING_READING:
         watch_login(server, EV_READ);
         break;

@@ -5,11 +5,13 @@ A user would lose: every database behind pgreserve to one that floods it.
 """
 
 import struct
+import time
 
 import pytest
 
 import wire
 from hostile import Meddler, Swallower
+from proxy import is_sanitized
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
 from test_large import scaled
 from test_published_vulnerabilities import assert_serves
@@ -94,6 +96,38 @@ def test_login_that_is_flooded(behind, what):
     assert_little_memory(proxy)
     with proxy.wire(database="flooded") as client:  # the next login, which nobody floods
         assert client.query("SELECT 'dry'").value == "dry"
+
+
+def gigabyte_of(kind, body=b""):
+    """In the place of a message: another that does not end for long."""
+    def what(received):
+        yield kind + struct.pack("!I", 1_000_000_000) + body
+        time.sleep(0.1)  # libpq has made room by then, and what comes now is met by one call
+        piece = b"x" * 250_000_000
+        for _ in range(4):
+            yield piece
+
+    return what
+
+
+@pytest.mark.parametrize("kind, place", [(b"N", "K"), (b"E", "K"), (b"A", "Z"), (b"S", "Z"), (b"N", "R")])
+def test_login_with_one_huge_message(behind, kind, place):
+    """libpq makes room for the whole of it, and reads for as long as there is something to read."""
+    proxy = behind(is_kind(place), gigabyte_of(kind))
+    with Wire(proxy.port()) as client:
+        with pytest.raises(wire.ErrorResponse) as refused:
+            client.login(ROLE, PASSWORD, "flooded")
+        assert refused.value.sqlstate == "08001"
+    assert_little_memory(proxy)
+    with proxy.wire(database="flooded") as client:
+        assert client.query("SELECT 'dry'").value == "dry"
+
+
+@pytest.mark.skipif(is_sanitized(), reason="its malloc() is not to be refused anything")
+def test_question_with_one_huge_answer(start_proxy, road):
+    proxy = start_proxy(**{"database:*": {"url": road(is_kind("T"), gigabyte_of(b"T"))}})
+    wait_until(lambda: "login to upstream failed" in proxy.log(), "the flood to be met")
+    assert_little_memory(proxy)
 
 
 def test_question_at_the_end_of_a_login_that_is_flooded(start_proxy, road):
