@@ -44,7 +44,7 @@ static const char usage[] =
 static struct config *load(const char *file)
 {
     struct config_errors errors = {0};
-    struct config *config = config_load(file, &errors);
+    struct config *config = config_load(file, true, &errors);
     for (size_t i = 0; i < errors.count; i++)
         fprintf(stderr, "%s\n", errors.items[i]);
     config_errors_free(&errors);

@@ -70,6 +70,22 @@ char *file_read(const char *path, size_t most)
     return read_all(open(path, O_RDONLY | O_CLOEXEC), most);
 }
 
+char *file_read_at_once(const char *path, size_t most)
+{
+    struct stat about;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd >= 0 && fstat(fd, &about) == 0 &&
+        S_ISFIFO(about.st_mode)) { /* without a writer it is empty */
+        close(fd);
+        errno = FILE_NOT_REGULAR;
+        return NULL;
+    }
+    char *text = read_all(fd, most);
+    if (!text && (errno == EAGAIN || errno == ENXIO))
+        errno = FILE_NOT_REGULAR;
+    return text;
+}
+
 char *file_read_regular(const char *path, size_t most)
 {
     struct stat about;

@@ -14,6 +14,10 @@
  * seen. */
 char *file_read(const char *path, size_t most);
 
+/* The same, at once or not at all: FILE_NOT_REGULAR for a pipe, a socket or a terminal, which would have whoever reads wait for
+ * its writer.  A device that has its end (/dev/null) will do. */
+char *file_read_at_once(const char *path, size_t most);
+
 /* The same of a regular file alone (FILE_NOT_REGULAR): a pipe would have whoever reads it wait for its writer. */
 char *file_read_regular(const char *path, size_t most);
 

@@ -87,7 +87,7 @@ static bool find_doors(struct daemon_doors *doors, const struct arguments *argum
         fprintf(stderr, "pgreserve: %s", why);
         return false;
     }
-    struct config *config = config_load(arguments->file, &errors);
+    struct config *config = config_load(arguments->file, true, &errors);
     if (config)
         daemon_doors_of(doors, config);
     else if (!arguments->file)

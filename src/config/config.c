@@ -268,11 +268,12 @@ struct config *config_parse(const char *name, const char *text, struct config_er
     return config_from_reading(reading, before);
 }
 
-struct config *config_load(const char *path, struct config_errors *errors)
+struct config *config_load(const char *path, bool may_wait, struct config_errors *errors)
 {
     if (!path)
         return config_parse(built_in, conf_pgreserve_ini, errors);
-    char *text = file_read(path, CONFIG_FILE_MAX);
+    char *text =
+        may_wait ? file_read(path, CONFIG_FILE_MAX) : file_read_at_once(path, CONFIG_FILE_MAX);
     if (!text) {
         struct reading reading = {.name = path, .errors = errors};
         reading_error(&reading, 0, "cannot be read: %s", file_reason(errno));

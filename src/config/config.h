@@ -182,8 +182,8 @@ struct config_errors {
 
 /* Reads and checks FILE, or the built-in configuration when `path` is NULL; `${VAR}` comes from the
  * environment.  Returns a config to be freed by config_free, or NULL after filling `errors` with every
- * mistake found (to be freed by config_errors_free either way). */
-struct config *config_load(const char *path, struct config_errors *errors);
+ * mistake found (to be freed by config_errors_free either way).  Unless it may wait, a pipe is such a mistake. */
+struct config *config_load(const char *path, bool may_wait, struct config_errors *errors);
 /* The same from text; `name` stands for the file in messages.  For the built-in file and tests. */
 struct config *config_parse(const char *name, const char *text, struct config_errors *errors);
 void config_free(struct config *config);

@@ -151,9 +151,10 @@ struct users *users_parse(const char *name, const char *text, struct config_erro
     return NULL;
 }
 
-struct users *users_load(const char *path, struct config_errors *errors)
+struct users *users_load(const char *path, bool may_wait, struct config_errors *errors)
 {
-    char *text = file_read(path, USERS_FILE_MAX);
+    char *text =
+        may_wait ? file_read(path, USERS_FILE_MAX) : file_read_at_once(path, USERS_FILE_MAX);
     if (!text) {
         add_error(errors, memory_printf("%s: cannot be read: %s", path, file_reason(errno)));
         return NULL;

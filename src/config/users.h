@@ -14,8 +14,8 @@
 
 struct users;
 
-/* Reads the file; NULL after filling `errors`. */
-struct users *users_load(const char *path, struct config_errors *errors);
+/* Reads the file; NULL after filling `errors`.  Unless it may wait, a pipe is an error. */
+struct users *users_load(const char *path, bool may_wait, struct config_errors *errors);
 struct users *users_parse(const char *name, const char *text, struct config_errors *errors);
 /* A list of one, for "the upstream's own user and password"; more may be added. */
 struct users *users_new(void);

@@ -391,7 +391,7 @@ static bool load_files(struct proxy *proxy)
     struct config_errors errors = {0};
     char reason[256] = "";
     if (proxy->config->users_file)
-        proxy->users = users_load(proxy->config->users_file, &errors);
+        proxy->users = users_load(proxy->config->users_file, true, &errors);
     proxy->rules = rules_load(proxy->config, &errors);
     for (size_t i = 0; i < errors.count; i++)
         log_event(LOG_LEVEL_ERROR, "bad configuration", LOG_FIELD_KIND("reason", errors.items[i]));

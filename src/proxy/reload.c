@@ -140,7 +140,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
     char reason[256] = "";
     config_keep_unchangeable(next, proxy->config, report_unchangeable, NULL);
     if (next->users_file)
-        users = users_load(next->users_file, &errors);
+        users = users_load(next->users_file, false, &errors);
     rules = rules_load(next, &errors);
     check_trust(next, &errors);
     if (errors.count == 0 && next->tls_client_mode != TLS_CLIENT_DISABLE)
@@ -172,7 +172,7 @@ static bool read_anew(struct proxy *proxy, char *error, size_t error_bytes)
 {
     struct config_errors errors = {0};
     bool is_built_in = strcmp(proxy->config->path, "built-in configuration") == 0;
-    struct config *next = config_load(is_built_in ? NULL : proxy->config->path, &errors);
+    struct config *next = config_load(is_built_in ? NULL : proxy->config->path, false, &errors);
     if (!next)
         return refuse(NULL, NULL, &errors, "cannot be read", error, error_bytes);
     config_errors_free(&errors);

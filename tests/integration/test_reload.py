@@ -3,8 +3,14 @@
 A user would lose: the chance to fix a limit at two in the morning without cutting everybody off.
 """
 
+import os
+import subprocess
+
+import pytest
+
 from load import Sampler, end_load, pgbench
-from server import free_port
+from proxy import binary_path
+from server import PASSWORD, ROLE, free_port
 from waiting import wait_until
 from wire import query
 
@@ -141,3 +147,57 @@ def test_changed_mode_is_for_the_next_transaction(start_proxy):
     with proxy.wire() as second, proxy.wire() as third:
         assert second.query("SELECT 2").value == "2"
         assert third.query("SELECT 3").value == "3"
+
+
+# -- files that are none -------------------------------------------------------------------------
+
+
+def refuse_reload(proxy):
+    mark = os.path.getsize(proxy.log_path)
+    proxy.hang_up()
+    wait_until(lambda: "the old configuration stays in force" in proxy.log(mark), "the refusal")
+    assert "it is no regular file" in proxy.log(mark)
+    with proxy.wire() as client:
+        assert client.query("SELECT 'served on'").value == "served on"
+
+
+@pytest.mark.parametrize("which", ["configuration", "users_file"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(start_proxy, tmp_path, which):
+    users = tmp_path / "users.txt"
+    users.write_text(f'"{ROLE}" "{PASSWORD}"\n')
+    proxy = start_proxy(auth={"users_file": users})
+    path = proxy.config_path if which == "configuration" else users
+    before = open(path).read()
+    os.unlink(path)
+    os.mkfifo(path)
+    refuse_reload(proxy)
+    os.unlink(path)
+    with open(path, "w") as file:
+        file.write(before)
+    mark = os.path.getsize(proxy.log_path)
+    proxy.hang_up()
+    wait_until(lambda: "configuration reloaded" in proxy.log(mark), "the reload of the file")
+
+
+def test_configuration_that_came_through_a_pipe_is_not_waited_for_again(start_proxy):
+    """-c /dev/stdin, or <(...) in a shell: it has come once, and nobody writes it again."""
+    proxy = start_proxy(wait=None)
+    with open(proxy.log_path, "w") as log:
+        proxy.process = subprocess.Popen([binary_path(), "run", "-c", "/dev/stdin"], stdin=subprocess.PIPE, stdout=log,
+                                         stderr=log, env=proxy.environment)
+    proxy.process.stdin.write(open(proxy.config_path, "rb").read())
+    proxy.process.stdin.close()
+    wait_until(proxy._is_listening, "pgreserve to listen")
+    proxy.wait_ready()
+    writer = os.open(f"/proc/{proxy.process.pid}/fd/0", os.O_RDWR)  # without one the pipe would only be empty
+    try:
+        refuse_reload(proxy)
+    finally:
+        os.close(writer)
+
+
+def test_users_file_of_nobody_is_one(start_proxy):
+    proxy = start_proxy(auth={"users_file": "/dev/null", "method": "trust"})
+    mark = os.path.getsize(proxy.log_path)
+    proxy.hang_up()
+    wait_until(lambda: "configuration reloaded" in proxy.log(mark), "the reload")

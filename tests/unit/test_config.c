@@ -320,7 +320,7 @@ static void the_original_systems_variables_work_through_the_shipped_file(void **
     setenv("DB_MAX_OVERFLOW", "3", 1);
     setenv("DB_POOL_TIMEOUT", "9", 1);
     setenv("DB_POOL_RECYCLE", "600", 1);
-    config = config_load(NULL, &errors);
+    config = config_load(NULL, true, &errors);
     static const char *const names[] = {"SUPABASE_URL",      "POSTGRES_DB",    "POSTGRES_USER",
                                         "POSTGRES_PASSWORD", "DB_POOL_SIZE",   "DB_MAX_OVERFLOW",
                                         "DB_POOL_TIMEOUT",   "DB_POOL_RECYCLE"};
@@ -350,7 +350,7 @@ static void the_shipped_file_asks_for_an_upstream(void **state)
 {
     (void)state;
     unsetenv("SUPABASE_URL");
-    config = config_load(NULL, &errors);
+    config = config_load(NULL, true, &errors);
     assert_null(config);
     assert_int_equal(errors.count, 1);
     assert_non_null(strstr(errors.items[0], "SUPABASE_URL=postgresql://user:password@host"));
@@ -541,7 +541,7 @@ static void a_file_without_its_main_sections_is_refused(void **state)
 static void a_file_that_cannot_be_read_says_so(void **state)
 {
     (void)state;
-    config = config_load("/nonexistent/pgreserve.ini", &errors);
+    config = config_load("/nonexistent/pgreserve.ini", true, &errors);
     assert_null(config);
     assert_int_equal(errors.count, 1);
     assert_string_equal(errors.items[0],

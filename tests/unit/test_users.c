@@ -107,7 +107,7 @@ static void a_list_of_one_is_the_upstreams_own_user(void **state)
 static void a_file_that_cannot_be_read_says_so(void **state)
 {
     (void)state;
-    users = users_load("/nonexistent/userlist.txt", &errors);
+    users = users_load("/nonexistent/userlist.txt", true, &errors);
     assert_null(users);
     assert_int_equal(errors.count, 1);
     assert_string_equal(errors.items[0],
