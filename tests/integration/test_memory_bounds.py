@@ -291,3 +291,34 @@ def test_tables_of_the_console_asked_for_without_reading_them(start_proxy):
     proxy.assert_little_memory()
     for client in crowd:
         client.close()
+
+
+def rows(proxy):
+    return {table: len(proxy.show(table)) for table in ("POOLS", "DATABASES", "USERS", "STATS")}
+
+
+@pytest.mark.parametrize("method", ["trust", "scram-sha-256"])
+def test_names_that_nobody_has_without_end(start_proxy, method):
+    """Of users, databases and applications, let in or refused: nothing is kept of them once they are gone."""
+    proxy = start_proxy(auth={"method": method, "max_failures": 0}, automation={"size": 3, "max_overflow": 0})
+    proxy.wire().close()
+    before, memory = rows(proxy), proxy.peak_memory_kb()
+    for n in range(1500):
+        names = {"user": f"user{n}" + "y" * 500, "application_name": f"application{n}" + "y" * 5000, "database": "app"}
+        if n % 30 == 0:
+            names["database"] = f"database{n}" + "y" * 40
+        with Wire(proxy.port()) as client:
+            client.send(wire.startup(**names))
+            if method == "trust" and n % 30:
+                client.until("Z")
+                continue
+            if method != "trust":
+                client.until("R")
+                client.send(wire.message("p", b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=abcdefghijklmnopqrstuvwx"))
+                client.until("R")
+                client.send(wire.message("p", b"c=biws,r=wrong,p=AAAA"))
+            client.final_error()
+    proxy.wait_pool(clients=0)
+    wait_until(lambda: rows(proxy) == before, "the names to be forgotten", timeout=30)
+    if not is_sanitized():
+        assert proxy.peak_memory_kb() - memory < 4000
