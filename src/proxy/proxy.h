@@ -57,9 +57,7 @@
 #define NAME_BYTES         (STARTUP_NAME_MAX + 1) /* PostgreSQL's NAMEDATALEN */
 #define CLIENT_QUERY_BYTES 1025                   /* what leak_warning shows, and a zero */
 
-struct proxy;
-struct client;
-struct server;
+struct server; /* proxy and client: door.h */
 struct lane;
 struct upstream;
 struct probe;
@@ -425,8 +423,7 @@ struct proxy {
     void (*watch_free)(struct proxy *proxy);
     void *watch;
     void *http;
-    /* `is_accepting_held` has changed. */
-    void (*hold_http)(struct proxy *proxy);
+    void (*hold_http)(struct proxy *proxy); /* `is_accepting_held` has changed */
     /* Calls back with each of its sockets, and the name that systemd gave it. */
     void (*visit_http)(struct proxy *proxy, void (*visit)(void *arg, int fd, const char *name),
                        void *arg);
