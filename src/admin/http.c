@@ -32,11 +32,13 @@
 #include "admin/status.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "net/timer.h"
 #include "proxy/listener.h"
 
 #define REQUEST_HEADERS_MAX 8192
 #define REQUEST_BODY_MAX    1024
 #define REQUEST_SECONDS     30 /* a connection that says nothing for this long is closed, */
+#define ACCEPT_PAUSE_US     (100 * CLOCK_MS)
 #define CROWD_SECONDS       60 /* and one that says something, and asks for nothing */
 #define CROWD_MAX           32 /* connections, over every address */
 
@@ -60,10 +62,15 @@ struct http {
     struct proxy *proxy;
     struct history *history;
     struct http_crowd *crowd;
+    struct timer *pause; /* since accepting has failed */
+    bool is_pausing;
     char *page_policy;
     struct http_listener *listeners;
     size_t count;
 };
+
+/* For evhttp's acceptor, which tells of an error with an argument of its own alone. */
+static struct http *running;
 
 struct answer {
     int code;
@@ -253,28 +260,29 @@ static void set_bound(struct evhttp_bound_socket *bound, void *arg)
 static void set_doors(void *arg)
 {
     const struct http *http = arg;
-    bool is_open = !http->proxy->is_accepting_held && http_crowd_admits(http->crowd);
+    bool is_open =
+        !http->proxy->is_accepting_held && !http->is_pausing && http_crowd_admits(http->crowd);
     for (size_t i = 0; i < http->count; i++)
         evhttp_foreach_bound_socket(http->listeners[i].server, set_bound, &is_open);
 }
 
-static void accept_again(evutil_socket_t fd, short what, void *arg)
+static void accept_again(void *arg)
 {
-    (void)fd;
-    (void)what;
-    evconnlistener_enable(arg);
+    struct http *http = arg;
+    http->is_pausing = false;
+    set_doors(http);
 }
 
 /* Out of descriptors, most likely: to ask again at once would be to spin until somebody leaves.  `arg` is evhttp's own. */
 static void on_accept_error(struct evconnlistener *acceptor, void *arg)
 {
-    struct timeval moment = {0, 100000};
+    (void)acceptor;
     (void)arg;
     log_event(LOG_LEVEL_WARNING, "accepting pauses for 100 ms", LOG_FIELD_TEXT("protocol", "http"),
               LOG_FIELD_KIND("reason", evutil_socket_error_to_string(EVUTIL_SOCKET_ERROR())));
-    evconnlistener_disable(acceptor);
-    event_base_once(evconnlistener_get_base(acceptor), -1, EV_TIMEOUT, accept_again, acceptor,
-                    &moment);
+    running->is_pausing = true;
+    set_doors(running);
+    timer_set(running->pause, ACCEPT_PAUSE_US);
 }
 
 static bool bind_one(struct http_listener *listener, struct inherited *item, const char *host,
@@ -410,6 +418,8 @@ bool http_start(struct proxy *proxy)
     http->history = history_new(proxy);
     http->crowd =
         http_crowd_new(proxy->base, crowd_most(), CROWD_SECONDS * CLOCK_S, set_doors, http);
+    http->pause = timer_new(proxy->base, accept_again, http);
+    running = http;
     http->page_policy = page_policy();
     http->listeners = memory_alloc(list->count * sizeof(*http->listeners));
     for (; http->count < list->count; http->count++) {
@@ -431,6 +441,8 @@ void http_stop(struct proxy *proxy)
     for (size_t i = 0; i < http->count; i++)
         listener_close(&http->listeners[i]);
     http_crowd_free(http->crowd);
+    timer_free(http->pause);
+    running = NULL;
     history_free(http->history);
     free(http->page_policy);
     free(http->listeners);
