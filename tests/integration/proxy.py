@@ -132,7 +132,7 @@ class Proxy:
         for name in ("automation", "adhoc", "admin", "http"):
             self.ports[name] = free_port()
         return {
-            "pgreserve": {"total_connections": 8, "shutdown_timeout": 10},
+            "pgreserve": {"total_connections": 8, "shutdown_timeout": limit(10)},
             "database:*": {"url": "${UPSTREAM}"},
             "pool:automation": {
                 "listen": f"127.0.0.1:{self.ports['automation']}", "mode": "transaction",
