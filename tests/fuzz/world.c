@@ -26,6 +26,8 @@
 #define REST_US    (10 * CLOCK_S)
 #define JOBS       32
 
+#define QUERY_TIMEOUT_S 20
+
 static struct {
     int64_t now_us;
     uint64_t random;
@@ -134,12 +136,12 @@ static char *write_config(const struct world *world, int size, int max_overflow)
         "[pgreserve]\ntotal_connections = %d\nshutdown_timeout = 5\n"
         "[database:*]\nurl = host=%s port=5432 user=fuzz dbname=app\n"
         "[pool:automation]\nlisten = unix:%s:6432\nsize = %d\nmax_overflow = %d\ntimeout = 4\n"
-        "recycle = 60\nconnect_timeout = 5\nquery_timeout = 20\nidle_in_transaction_timeout = 25\n"
+        "recycle = 60\nconnect_timeout = 5\nquery_timeout = %d\nidle_in_transaction_timeout = 25\n"
         "[pool:adhoc]\nlisten = unix:%s:6433\nsize = 2\nmax_overflow = 0\nreserved = 2\n"
         "timeout = 4\n"
         "[admin]\nlisten = unix:%s:6434\nhttp =\nusers = fuzz\n[auth]\nmethod = trust\n",
-        CAP, world->server.name, world->directory, size, max_overflow, world->directory,
-        world->directory);
+        CAP, world->server.name, world->directory, size, max_overflow, QUERY_TIMEOUT_S,
+        world->directory, world->directory);
 }
 
 static struct config *make_config(const struct world *world, int size, int max_overflow)
@@ -432,6 +434,8 @@ void world_turn(struct world *world)
 void world_pass_time(struct world *world, int64_t us)
 {
     fate.now_us += us;
+    if (fate.now_us >= START_US + QUERY_TIMEOUT_S * CLOCK_S)
+        world->may_cancel = true;
     world_turn(world);
 }
 
