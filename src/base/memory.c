@@ -67,6 +67,12 @@ char *memory_printf(const char *format, ...)
     return text;
 }
 
+__attribute__((noinline)) void memory_wipe_stack(void)
+{
+    char room[16384];
+    explicit_bzero(room, sizeof(room));
+}
+
 void memory_free_secret(char *text)
 {
     if (!text)

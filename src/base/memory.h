@@ -23,5 +23,8 @@ char *memory_strndup(const char *text, size_t length);
 char *memory_printf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Overwrites and frees; for passwords.  NULL is fine. */
 void memory_free_secret(char *text);
+/* Overwrites what calls that have returned left on the stack, as far as 16 kB: a worker that waits for its next job leaves it there.
+ * Not only variables: the dynamic linker saves vector registers, and with them what a strlen() has loaded. */
+void memory_wipe_stack(void);
 
 #endif

@@ -31,6 +31,7 @@ static void check_password(void *arg)
     OPENSSL_cleanse(&verifier, sizeof(verifier));
     check->is_right =
         check->secret && password_matches_secret(check->secret, check->user, check->password);
+    memory_wipe_stack();
 }
 
 static void password_checked(struct client *client, void *arg)
