@@ -195,7 +195,7 @@ static struct answer choose_answer(const struct http_listener *listener,
     return find_document(listener, request);
 }
 
-/* In an upgrade whoever asks again is to reach the new process. */
+/* In an upgrade whoever asks again is to reach the new process; and a crowd is to make room. */
 static void send_answer(struct evhttp_request *request, const struct answer *answer, bool is_last)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
@@ -228,7 +228,9 @@ static void on_request(struct evhttp_request *request, void *arg)
     listener->http->proxy->now_us = clock_now_us();
     http_crowd_note_request(listener->http->crowd, request);
     struct answer answer = choose_answer(listener, request);
-    send_answer(request, &answer, listener->http->proxy->is_accepting_held);
+    send_answer(request, &answer,
+                listener->http->proxy->is_accepting_held ||
+                    !http_crowd_admits(listener->http->crowd));
     free(answer.made);
 }
 

@@ -13,7 +13,8 @@
  *
  * When the last place is taken, the one that has been silent for longest gives way, once that is a quarter of a second:
  * whoever has a question sends it with the connection.  Until then others wait in the kernel's queue.  So a crowd that says
- * nothing, or half of something, keeps nobody out, and a browser that keeps its connection for its next question makes a new
+ * nothing, or half of something, keeps nobody out, nor does one that never stops asking, for while it is full each answer is the last
+ * of its connection (http.c), and a browser that keeps its connection for its next question makes a new
  * one if it must.
  */
 #include "admin/http_crowd.h"

@@ -72,15 +72,21 @@ void process_allow_core_dumps(bool is_allowed)
     (void)setrlimit(RLIMIT_CORE, &limit);
 }
 
+#ifdef __has_feature
+#define HAS_FEATURE(name) __has_feature(name)
+#else
+#define HAS_FEATURE(name) 0
+#endif
+
 /* What RLIMIT_DATA is held against, or little more; -1 when it cannot be told. */
 static int64_t data_bytes(void)
 {
+    static int fd = -1; /* kept: when it is needed there may be no descriptor */
     char text[256];
     long long data;
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    if (fd >= 0)
-        close(fd);
+    if (fd < 0)
+        fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
     text[length > 0 ? length : 0] = '\0';
     return sscanf(text, "%*s %*s %*s %*s %*s %lld", &data) == 1 ? data * sysconf(_SC_PAGESIZE) : -1;
 }
@@ -88,7 +94,7 @@ static int64_t data_bytes(void)
 /* The address sanitizer ends the process where malloc() would return nothing: there it does nothing. */
 struct rlimit process_may_grow(int64_t most_bytes)
 {
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || HAS_FEATURE(address_sanitizer)
     most_bytes = INT64_MAX / 2;
 #endif
     struct rlimit before = {RLIM_INFINITY, RLIM_INFINITY};

@@ -86,8 +86,7 @@ static const struct {
      "a pool without any, up to its own max_overflow; never the other way round."},
     {OPTION_POOL, "connect_timeout",
      "Longest time for one login at the upstream, TLS and authentication included.\nOf several "
-     "hosts, "
-     "one that says nothing has its part of it, and then the others are tried."},
+     "hosts each has its part of it, and then the others are tried."},
     {OPTION_POOL, "query_timeout",
      "A query that runs longer is cancelled, SQLSTATE 57014.\n0 is off."},
     {OPTION_POOL, "transaction_timeout",

@@ -13,15 +13,18 @@ struct hosts {
     char *names;
     char *addresses;
     char *ports;
+    int at;          /* the user's: which of them libpq is at, or -1 */
+    bool has_spoken; /* the user's: that one has */
 };
 
 /* Copies the lists, each of which may be NULL. */
 void hosts_set(struct hosts *hosts, const char *names, const char *addresses, const char *ports);
 /* How many there are; 0 when nothing is known of them. */
 int hosts_count(const struct hosts *hosts);
-/* Takes out the one that libpq is at (its PQhost, PQhostaddr and PQport), wherever it stands; the first where none is that.
- * False, and nothing is changed, when nobody else is there. */
-bool hosts_drop(struct hosts *hosts, const char *name, const char *address, const char *port);
+/* Where the one stands that libpq is at, by its PQhost, PQhostaddr and PQport: the first that it can be, or -1. */
+int hosts_find(const struct hosts *hosts, const char *name, const char *address, const char *port);
+/* Takes that one out; for -1 the first.  False, and nothing is changed, when nobody else is there. */
+bool hosts_drop(struct hosts *hosts, int index);
 void hosts_free(struct hosts *hosts);
 
 #endif

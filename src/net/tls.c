@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -158,8 +159,26 @@ static bool load_crl(SSL_CTX *ssl, const char *file)
            X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL) == 1;
 }
 
+/* OpenSSL would wait for a pipe's writer, and at a reload everybody with it. */
+static const char *first_pipe(const struct config *config)
+{
+    const char *const files[] = {config->tls_client_cert_file, config->tls_client_key_file,
+                                 config->tls_client_ca_file, config->tls_client_crl_file};
+    struct stat about;
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        if (files[i] && stat(files[i], &about) == 0 && S_ISFIFO(about.st_mode))
+            return files[i];
+    }
+    return NULL;
+}
+
 static bool load(SSL_CTX *ssl, const struct config *config, char *error, size_t error_bytes)
 {
+    const char *pipe = first_pipe(config);
+    if (pipe) {
+        snprintf(error, error_bytes, "%s: it is no regular file", pipe);
+        return false;
+    }
     SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);
     if (SSL_CTX_use_certificate_chain_file(ssl, config->tls_client_cert_file) != 1)
         return fail(error, error_bytes, config->tls_client_cert_file);

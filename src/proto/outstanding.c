@@ -49,7 +49,7 @@ static bool is_a(uint8_t entry, uint8_t kind)
 
 static bool is_injection(uint8_t entry)
 {
-    return entry & INJECTION_CLEAN;
+    return entry & INJECTION_BIT;
 }
 
 static uint8_t *ring_of(struct outstanding *o)

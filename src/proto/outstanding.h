@@ -63,11 +63,12 @@ enum outstanding_entry {
 };
 
 /* Queries of our own, by what they are for; no letter has this bit. */
+#define INJECTION_BIT 0x80
 enum outstanding_injection {
     INJECTION_NONE = 0,
-    INJECTION_CLEAN = 0x80, /* ROLLBACK, DISCARD ALL, a ping, a Sync */
-    INJECTION_SETTLE,       /* puts the client's settings in force */
-    INJECTION_QUESTION,     /* what does the session hold? */
+    INJECTION_CLEAN = INJECTION_BIT, /* ROLLBACK, DISCARD ALL, a ping, a Sync */
+    INJECTION_SETTLE,                /* puts the client's settings in force */
+    INJECTION_QUESTION,              /* what does the session hold? */
     INJECTION_RESTORE, /* start-up settings after a RESET: the ReadyForQuery before it waits for its own */
     INJECTION_REPAIR,  /* the same, later: the client has its ReadyForQuery */
     INJECTION_LOGIN,   /* a client's start-up settings for the first time */
@@ -108,7 +109,7 @@ static inline enum outstanding_injection
 outstanding_injection(const struct outstanding *outstanding)
 {
     uint8_t head = outstanding_head(outstanding);
-    return head & INJECTION_CLEAN ? (enum outstanding_injection)head : INJECTION_NONE;
+    return head & INJECTION_BIT ? (enum outstanding_injection)head : INJECTION_NONE;
 }
 /* True while a simple Query of the client's is answered, and no COPY from the client is on: until its ReadyForQuery (or an
  * error, or CopyInResponse) nothing that the server says of it changes anything here. */

@@ -4,9 +4,9 @@
  * Each client's share is bounded (PROXY_HELD_MAX), and ten thousand shares are 640 MB.  So it is counted, by the memory that it
  * takes, and only where something is kept: whole messages that have somewhere to go are not.
  *
- * Beyond HELD_ALL_MAX nobody is refused, for who comes then need not be who filled it.  A message is no longer waited for but
- * passes in pieces, as long ones always do (prepare.c), and of one that must wait for a connection a block of 4 kB is read: the
- * rest is the kernel's to keep, within its own bounds, and its sender's.
+ * Beyond HELD_ALL_MAX nobody is refused, for who comes then need not be who filled it.  Of a client that has no backend a block of
+ * 4 kB is read: the rest is the kernel's to keep, within its own bounds, and its sender's.  If that is no whole message, the
+ * client waits for a backend first and for the rest then, for those that have one are few.
  */
 #include "proxy/held.h"
 
@@ -14,7 +14,7 @@
 
 #define HELD_ALL_MAX (128u << 20)
 
-bool held_is_full(const struct proxy *proxy)
+static bool held_is_full(const struct proxy *proxy)
 {
     return proxy->held_bytes >= HELD_ALL_MAX;
 }
@@ -28,8 +28,7 @@ static void count(struct proxy *proxy, size_t before, size_t after)
                   LOG_FIELD_KIND("reason", "what is held of all clients' messages, which are not "
                                            "whole or wait for a connection, takes 128 MB"),
                   LOG_FIELD_TEXT("consequence",
-                                 "a long statement is not waited for: it needs its connection "
-                                 "from its beginning to its end"));
+                                 "a long statement needs its connection before it is there"));
 }
 
 void held_keep(struct client *client, const void *bytes, size_t length)
@@ -72,9 +71,14 @@ void held_drop(struct client *client)
 size_t held_room(const struct client *client)
 {
     size_t held = buffer_length(&client->held);
-    if (!held_is_full(client->proxy) || client->message_left >= PROXY_READ_BYTES)
+    if (!held_is_full(client->proxy) || client->server || client->message_left >= PROXY_READ_BYTES)
         return PROXY_READ_BYTES;
     size_t room = held < BUFFER_BLOCK_BYTES ? BUFFER_BLOCK_BYTES - held : BUFFER_BLOCK_BYTES;
     room += client->message_left;
     return room < PROXY_READ_BYTES ? room : PROXY_READ_BYTES;
+}
+
+bool held_wants_backend(const struct client *client, size_t at_hand)
+{
+    return held_is_full(client->proxy) && at_hand >= BUFFER_BLOCK_BYTES;
 }

@@ -18,8 +18,9 @@ void held_consume(struct client *client, size_t length);
 /* Forgets all of it. */
 void held_drop(struct client *client);
 
-/* Whether all clients together hold so much that a message is not waited for any more: it passes as it comes. */
-bool held_is_full(const struct proxy *proxy);
+/* Whether a client without a backend, of whose message so many bytes are there, must not wait for the rest before it has one: all
+ * clients together hold too much. */
+bool held_wants_backend(const struct client *client, size_t at_hand);
 /* How much may be read from the client at once. */
 size_t held_room(const struct client *client);
 

@@ -20,8 +20,7 @@
 #include "proxy/settle.h"
 
 #define STATEMENT_MAX      32768u /* longer Query and Parse messages are not waited for, nor shared */
-#define NAMES_MAX          16384u       /* longer names are not looked at, */
-#define URGENT_NAMES_MAX   4096u        /* and those when nothing is to be waited for */
+#define NAMES_MAX          16384u       /* longer names are not looked at */
 #define CLIENT_NAMES_MAX   10000u       /* names of one client; more tie it to its backend */
 #define CLIENT_TEXTS_MAX   (8u << 20)   /* bytes of their texts, likewise */
 #define ALL_STATEMENTS_MAX (256u << 20) /* bytes of all clients' texts and names, likewise */
@@ -74,21 +73,19 @@ static size_t part_at_hand(size_t at_hand, uint32_t message)
     return at_hand > (size_t)message + 1 ? (size_t)message + 1 : at_hand;
 }
 
-bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message,
-                        bool is_urgent)
+bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message)
 {
     struct head head;
-    bool may_pass = is_urgent || (size_t)message + 1 > STATEMENT_MAX;
-    size_t names_max = is_urgent ? URGENT_NAMES_MAX : NAMES_MAX;
+    bool is_long = (size_t)message + 1 > STATEMENT_MAX;
     switch (type) {
     case 'Q':
-        return may_pass;
+        return is_long;
     case 'P':
-        return may_pass && (at_hand >= names_max || read_head(type, bytes, at_hand, &head));
+        return is_long && (at_hand >= NAMES_MAX || read_head(type, bytes, at_hand, &head));
     case 'B':
     case 'D':
     case 'C':
-        return at_hand >= names_max || read_head(type, bytes, at_hand, &head);
+        return at_hand >= NAMES_MAX || read_head(type, bytes, at_hand, &head);
     default:
         return true;
     }

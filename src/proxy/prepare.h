@@ -13,10 +13,8 @@ struct prepared_head {
     bool is_recorded; /* the message itself is in the server's `outstanding` already */
 };
 
-/* Whether enough of a message that is not all there is there to translate it; when it is urgent, less will do, and it passes as
- * it comes. */
-bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message,
-                        bool is_urgent);
+/* Whether enough of a message that is not all there is there to translate it. */
+bool prepare_is_at_hand(uint8_t type, const uint8_t *bytes, size_t at_hand, uint32_t message);
 /* Whether the server must have answered something else before. */
 bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t *bytes,
                        size_t at_hand, uint32_t message);

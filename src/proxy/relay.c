@@ -394,7 +394,8 @@ void relay_server_pump(struct server *server)
         size_t taken = relay_from_server(server, bytes, length);
         if (taken < length)
             buffer_append(&server->held, bytes + taken, length - taken);
-        if (!server->client && server->outstanding.count == 0 && !server->said_fatal)
+        if (!server->client && server->outstanding.count == 0 &&
+            (!server->said_fatal || server->asker))
             server_settled(server);
         if (server->client != client)
             read_on(client);

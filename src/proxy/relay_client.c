@@ -270,8 +270,7 @@ static bool must_wait(const struct client *client, bool is_sound, uint8_t type,
         return true; /* what was cancelled has ended; the signal, which comes twice, must not hit the next */
     if (!is_sound || client->is_skipping || !settle_is_shared(client))
         return false;
-    if (at_hand < (size_t)message + 1 &&
-        !prepare_is_at_hand(type, bytes, at_hand, message, held_is_full(client->proxy)))
+    if (at_hand < (size_t)message + 1 && !prepare_is_at_hand(type, bytes, at_hand, message))
         return true;
     return prepare_must_wait(client, type, bytes, at_hand, message);
 }
@@ -311,7 +310,8 @@ static bool is_plain(const uint8_t *bytes, size_t length)
 }
 
 /* Those of a batch that has begun, as far as they are there in whole: more than half of the extended protocol's messages.
- * They ask for nothing but to be remembered.  Returns where something else begins. */
+ * They ask for nothing but to be remembered: what note_message() and prepare_translate() do for these types stands here too.  Returns
+ * where something else begins. */
 static size_t note_plain(struct client *client, const uint8_t *bytes, size_t at, size_t length)
 {
     struct server *server = client->server;
@@ -375,8 +375,11 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
         uint8_t type = bytes[at];
         uint32_t message = read_u32(bytes + at + 1);
         bool is_sound = is_valid(type, message);
-        if (must_wait(client, is_sound, type, bytes + at, length - at, message))
+        if (must_wait(client, is_sound, type, bytes + at, length - at, message)) {
+            if (!client->server && held_wants_backend(client, length - at))
+                (void)judge_message(client, type);
             break;
+        }
         if (type == 'Q' || type == 'P')
             keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
                        message);

@@ -3,8 +3,8 @@
  *
  * Names are resolved aside (net/resolve.h); PQconnectPoll does passwords, TLS, several hosts, service files and
  * target_session_attrs.  Its socket may be another one after every step, so the event is made anew each time; what the server
- * asks for is looked at before libpq does it (login_guard.h).  A host that says nothing is left out when its part of
- * connect_timeout has passed, and libpq begins anew with the others (net/hosts.h).  A login that fails tells the pool's rules, which back off, and
+ * asks for is looked at before libpq does it (login_guard.h).  A host that takes more than its part of connect_timeout
+ * is left out, and libpq begins anew with the others (net/hosts.h).  A login that fails tells the pool's rules, which back off, and
  * fails the waiters of its lane when nothing lives there, unless the upstream only said that it is full (contract 12).
  */
 #include <stdlib.h>
@@ -24,6 +24,7 @@
 #include "proxy/upstream.h"
 
 #define LOGIN_FAILED_GRACE_US (50 * CLOCK_MS) /* the refused backend is on its way out */
+#define HOST_LEAST_US         CLOCK_S         /* a login over a wide network, TLS included */
 
 /* libpq before 17 does not give the SQLSTATE of a failed login; the common ones are known by their words. */
 static const char *sqlstate_of_text(const char *message)
@@ -184,7 +185,6 @@ void server_login_probed(struct server *server)
         return;
     }
     server->is_streaming = true;
-    hosts_free(&server->hosts);
     server->stream.may_read = ssl != NULL;
     server->cancel = PQgetCancel(server->conn);
     server->pid = PQbackendPID(server->conn);
@@ -203,6 +203,59 @@ void server_login_probed(struct server *server)
     settle_ask_triggers(server);
     pool_backend_ready(&server->backend, proxy->now_us);
     proxy_run_pool(lane->pool);
+}
+
+/* In the way of target_session_attrs=prefer-standby libpq goes through all of them twice. */
+static bool asks_twice(const struct server *server)
+{
+    const struct config_database *database =
+        config_find_database(server->proxy->config, server->lane->section);
+    for (size_t i = 0; database && database->keywords && database->keywords[i]; i++) {
+        if (strcmp(database->keywords[i], "target_session_attrs") == 0)
+            return strcmp(database->values[i], "prefer-standby") == 0;
+    }
+    return false;
+}
+
+/* How many hosts may do, should the one that the login is at not. */
+static int others_left(const struct server *server)
+{
+    int count = hosts_count(&server->hosts);
+    int passed = server->hosts.at > 0 && !asks_twice(server) ? server->hosts.at : 0;
+    return count > 0 ? count - passed - 1 : 0;
+}
+
+/* A host that says nothing has the same part of the time that is left as each of the others; one that has spoken all but what
+ * the others need, for a login may be slow. */
+static void renew_deadline(struct server *server)
+{
+    const struct config_pool *config = server->lane->pool->config;
+    int64_t timeout_us = config ? config->connect_timeout_us : 0;
+    int64_t now_us = server->proxy->now_us;
+    int64_t left_us = server->backend.since_us + timeout_us - now_us;
+    int64_t part_us = left_us;
+    int others = others_left(server);
+    if (timeout_us <= 0) {
+        server->deadline_us = INT64_MAX;
+        return;
+    }
+    if (others > 0)
+        part_us = server->hosts.has_spoken ? left_us - left_us / 4 : left_us / (others + 1);
+    if (part_us < HOST_LEAST_US)
+        part_us = HOST_LEAST_US;
+    server->deadline_us = now_us + (part_us < left_us ? part_us : left_us);
+}
+
+/* libpq may have gone on to another host, whose time begins now. */
+static void note_host(struct server *server)
+{
+    PGconn *conn = server->conn;
+    int host = hosts_find(&server->hosts, PQhost(conn), PQhostaddr(conn), PQport(conn));
+    if (host == server->hosts.at)
+        return;
+    server->hosts.at = host;
+    server->hosts.has_spoken = false;
+    renew_deadline(server);
 }
 
 static void on_login_event(evutil_socket_t fd, short what, void *arg);
@@ -227,9 +280,14 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
     (void)what;
     server->proxy->now_us = clock_now_us();
     char why[256];
+    size_t had = server->login_bytes;
     if (!login_guard_is_brief(server)) {
         server_login_failed(server, LOGIN_GUARD_TOO_MUCH);
         return;
+    }
+    if (server->login_bytes > had && !server->hosts.has_spoken) {
+        server->hosts.has_spoken = true;
+        renew_deadline(server);
     }
     switch (login_guard_look(server, why, sizeof(why))) {
     case SASL_GUARD_MORE:
@@ -247,14 +305,18 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
     process_may_grow_freely(&before);
     switch (status) {
     case PGRES_POLLING_READING:
+        note_host(server);
         watch_login(server, EV_READ);
         break;
     case PGRES_POLLING_WRITING:
+        note_host(server);
         watch_login(server, EV_WRITE);
         break;
     case PGRES_POLLING_OK:
         event_del(&server->login_event);
         server->has_login_event = false;
+        hosts_free(&server->hosts); /* this is the one */
+        renew_deadline(server);
         if (!probe_start(server))
             server_login_probed(server);
         break;
@@ -264,16 +326,19 @@ static void on_login_event(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* libpq would print it to stderr as it stands. */
+/* libpq would print it to stderr as it stands.  Nothing long may be copied: libpq is at work, and the process has little room to
+ * grow (LOGIN_GUARD_GROWTH_MAX). */
 static void on_notice(void *arg, const PGresult *result)
 {
+    static const char none[] = "no reason given";
     struct server *server = arg;
     const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
     if (severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0)) {
         server->said_fatal = true;
         free(server->fatal_text);
-        server->fatal_text = memory_strdup(text ? text : "no reason given");
+        server->fatal_text =
+            memory_strndup(text ? text : none, text ? strnlen(text, 1000) : sizeof(none) - 1);
         return;
     }
     log_server(LOG_LEVEL_INFO, server, "notice from upstream", LOG_FIELD_KIND("message", text));
@@ -316,18 +381,6 @@ static char *options_of_asker(const struct config_database *database)
     return memory_printf("%s%s-c search_path=pg_catalog", theirs, *theirs ? " " : "");
 }
 
-/* Each host that is left has the same part of the time that is. */
-static int64_t attempt_deadline(const struct server *server)
-{
-    const struct config_pool *config = server->lane->pool->config;
-    int64_t timeout_us = config ? config->connect_timeout_us : 0;
-    int count = hosts_count(&server->hosts);
-    if (timeout_us <= 0)
-        return INT64_MAX;
-    int64_t left_us = server->backend.since_us + timeout_us - server->proxy->now_us;
-    return server->proxy->now_us + left_us / (count > 1 ? count : 1);
-}
-
 static void start_login(struct server *server)
 {
     struct proxy *proxy = server->proxy;
@@ -337,7 +390,9 @@ static void start_login(struct server *server)
         server_login_failed(server, "the database's section is gone");
         return;
     }
-    server->deadline_us = attempt_deadline(server);
+    server->hosts.at = -1;
+    server->hosts.has_spoken = false;
+    renew_deadline(server);
     struct login_options options = {.count = 0};
     char *asker_options = NULL;
     if (server->lane->asker) {
@@ -368,8 +423,10 @@ static void start_login(struct server *server)
     PQsetNoticeReceiver(server->conn, on_notice, server);
     if (!server->conn || PQstatus(server->conn) == CONNECTION_BAD)
         server_login_failed(server, server->conn ? PQerrorMessage(server->conn) : "out of memory");
-    else
+    else {
+        note_host(server);
         watch_login(server, EV_WRITE);
+    }
 }
 
 static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
@@ -389,28 +446,33 @@ static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, con
 bool server_login_next_host(struct server *server)
 {
     PGconn *conn = server->conn;
-    if (!conn || PQstatus(conn) == CONNECTION_OK)
-        return false; /* the names are being looked up; or it answers, and we have more to ask */
-    char *host = memory_strdup(PQhost(conn));
-    char *port = memory_strdup(PQport(conn));
-    bool has_more = hosts_drop(&server->hosts, host, PQhostaddr(conn), port);
-    if (has_more) {
-        log_server(LOG_LEVEL_WARNING, server, "upstream host does not answer",
-                   LOG_FIELD_TEXT("host", host), LOG_FIELD_TEXT("port", port),
-                   LOG_FIELD_NUMBER("others", hosts_count(&server->hosts)));
-        if (server->has_login_event)
-            event_del(&server->login_event);
-        server->has_login_event = false;
-        PQfinish(conn);
-        server->conn = NULL;
-        server->guard = (struct sasl_guard){0};
-        server->login_bytes = 0;
-        server->said_fatal = false;
-        start_login(server);
+    if (!conn || PQstatus(conn) == CONNECTION_OK ||
+        server->lane->lane.generation != server->backend.generation)
+        return false; /* names are being looked up, or we are asking more, or the url is another by now */
+    if (others_left(server) == 0)
+        return false;
+    log_server(LOG_LEVEL_WARNING, server, "upstream host does not answer",
+               LOG_FIELD_TEXT("host", PQhost(conn)), LOG_FIELD_TEXT("port", PQport(conn)),
+               LOG_FIELD_NUMBER("others", others_left(server)));
+    if (asks_twice(server)) {
+        hosts_drop(&server->hosts, server->hosts.at);
+    } else {
+        for (int passed = server->hosts.at; passed > 0; passed--)
+            hosts_drop(&server->hosts, 0);
+        hosts_drop(&server->hosts, 0);
     }
-    free(host);
-    free(port);
-    return has_more;
+    if (server->has_login_event)
+        event_del(&server->login_event);
+    server->has_login_event = false;
+    PQfinish(conn);
+    server->conn = NULL;
+    server->guard = (struct sasl_guard){0};
+    server->login_bytes = 0;
+    server->said_fatal = false;
+    free(server->fatal_text);
+    server->fatal_text = NULL;
+    start_login(server);
+    return true;
 }
 
 void server_open(struct lane *lane)
@@ -427,7 +489,7 @@ void server_open(struct lane *lane)
     TAILQ_INSERT_TAIL(&proxy->servers, server, link);
     proxy->open_server_count++;
     upgrade_places_changed(proxy);
-    server->deadline_us = attempt_deadline(server);
+    renew_deadline(server);
     const struct config_database *database = config_find_database(proxy->config, lane->section);
     if (database && database->hosts && !database->hostaddrs)
         server->resolving =

@@ -9,7 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
+import threading
 
 import pytest
 
@@ -103,6 +103,24 @@ class Silent:
             return len(self.held)
 
 
+class Hesitant(Link):
+    """Of each connection the server's first byte arrives, the word that says whether there is TLS, and the rest when it `goes`."""
+
+    def __init__(self, target_port):
+        self.goes = threading.Event()
+        super().__init__(target_port)
+
+    def close(self):
+        self.goes.set()
+        super().close()
+
+    def _pass_on(self, source, target):
+        if self._is_servers(source):
+            target.sendall(source.recv(1))
+            self.goes.wait()
+        super()._pass_on(source, target)
+
+
 def test_host_that_refuses_is_passed_over(start_proxy, postgres):
     proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{free_port()},"
                                                  f"127.0.0.1:{postgres.port}/app?sslmode=disable"})
@@ -126,6 +144,32 @@ def test_host_that_says_nothing_is_passed_over(start_proxy, postgres, first):
         if ".invalid" not in first:
             assert silent.callers() > 0
             assert 'event="upstream host does not answer"' in proxy.log()
+
+
+def test_slow_host_behind_one_that_refuses_has_all_the_time(start_proxy, postgres):
+    with Link(postgres.port) as slow:
+        slow.delay = 2.0
+        proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{free_port()},"
+                                                     f"127.0.0.1:{slow.port}/app?sslmode=disable"},
+                            automation={"size": 1, "max_overflow": 0, "connect_timeout": "3s"},
+                            adhoc={"size": 1, "reserved": 1, "connect_timeout": "3s"})
+        with proxy.wire() as client:
+            assert port_of(client) == postgres.port
+        assert "does not answer" not in proxy.log()
+
+
+def test_slow_host_that_has_spoken_is_waited_for(start_proxy, postgres):
+    with Hesitant(postgres.port) as slow, Silent() as silent:
+        later = threading.Timer(2.2, slow.goes.set)
+        later.start()
+        proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{slow.port},"
+                                                     f"127.0.0.1:{silent.port}/app?sslmode=require"},
+                            automation={"size": 1, "max_overflow": 0, "connect_timeout": "4s"},
+                            adhoc={"size": 1, "reserved": 1, "connect_timeout": "4s"})
+        with proxy.wire() as client:
+            assert port_of(client) == postgres.port
+        assert "does not answer" not in proxy.log()
+        later.join()
 
 
 def test_every_host_says_nothing(start_proxy, postgres):

@@ -10,6 +10,7 @@ import json
 import re
 import resource
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -326,6 +327,32 @@ def test_crowd_that_is_silent_gives_way(proxy, said):
     wait_until(lambda: http_connections(proxy) == 0, "the crowd to be gone")
     wait_until(lambda: proxy.descriptors() <= before, "its descriptors to be closed")
     assert "all places are taken" in proxy.log()
+
+
+def test_crowd_that_never_stops_asking_gives_way_too(proxy):
+    stop = threading.Event()
+
+    def ask_on():
+        while not stop.is_set():
+            try:
+                with connect(proxy) as raw:
+                    while not stop.wait(0.05):
+                        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+                        if not raw.recv(65536):
+                            break
+            except OSError:
+                pass
+    crowd = [threading.Thread(target=ask_on) for _ in range(60)]
+    for member in crowd:
+        member.start()
+    try:
+        wait_until(lambda: "all places are taken" in proxy.log(), "the crowd to be there")
+        for _ in range(10):
+            assert ask(proxy, "/healthz").text == "ok\n"
+    finally:
+        stop.set()
+        for member in crowd:
+            member.join()
 
 
 def test_nobody_with_a_question_is_turned_away(proxy):

@@ -10,7 +10,7 @@ import pytest
 
 from load import Sampler, end_load, pgbench
 from proxy import binary_path
-from server import PASSWORD, ROLE, free_port
+from server import PASSWORD, ROLE, free_port, make_certificate
 from waiting import wait_until
 from wire import query
 
@@ -161,12 +161,14 @@ def refuse_reload(proxy):
         assert client.query("SELECT 'served on'").value == "served on"
 
 
-@pytest.mark.parametrize("which", ["configuration", "users_file"])
+@pytest.mark.parametrize("which", ["configuration", "users_file", "client_cert_file", "client_key_file"])
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(start_proxy, tmp_path, which):
     users = tmp_path / "users.txt"
     users.write_text(f'"{ROLE}" "{PASSWORD}"\n')
-    proxy = start_proxy(auth={"users_file": users})
-    path = proxy.config_path if which == "configuration" else users
+    certificate, key = make_certificate(str(tmp_path), "proxy")
+    proxy = start_proxy(auth={"users_file": users},
+                        tls={"client_mode": "allow", "client_cert_file": certificate, "client_key_file": key})
+    path = {"configuration": proxy.config_path, "users_file": users, "client_cert_file": certificate, "client_key_file": key}[which]
     before = open(path).read()
     os.unlink(path)
     os.mkfifo(path)
