@@ -346,6 +346,7 @@ static void take_query(struct fake_server *server, struct fake_backend *backend,
     struct fake_statement *unnamed = find_statement(backend, "", false);
     if (unnamed)
         unnamed->is_there = false;
+    end_portals(backend); /* the only one is unnamed too */
     if (!take_text(body, text, sizeof(text))) {
         fail(backend, false, "08P01");
         return;
