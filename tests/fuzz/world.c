@@ -362,7 +362,8 @@ static void take_answer(struct world *world, struct world_client *client, uint8_
     } else if (type == 'D' && client->door != DOOR_ADMIN) {
         take_row(client, body, length);
     } else if (sqlstate && strcmp(sqlstate, "57014") == 0) {
-        fuzz_claim(client->asked_cancel || world->may_cancel,
+        fuzz_claim(client->asked_cancel || world->may_cancel ||
+                       !client->has_key, /* login_timeout */
                    "client %d is told of a cancel that it did not ask for", client->number);
     }
 }
