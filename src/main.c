@@ -131,6 +131,7 @@ static int run_command(const char *file, char **arguments)
     share_memory_policy();
     raise_descriptor_limit();
     process_allow_core_dumps(config->core_dumps);
+    process_prepare_to_grow();
     log_event(LOG_LEVEL_INFO, "starting", LOG_FIELD_TEXT("version", PGRESERVE_VERSION),
               LOG_FIELD_TEXT("configuration", config->path),
               LOG_FIELD_NUMBER("total_connections", config->total_connections));

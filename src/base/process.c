@@ -78,15 +78,21 @@ void process_allow_core_dumps(bool is_allowed)
 #define HAS_FEATURE(name) 0
 #endif
 
+static int statm = -1;
+
+void process_prepare_to_grow(void)
+{
+    if (statm < 0)
+        statm = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+}
+
 /* What RLIMIT_DATA is held against, or little more; -1 when it cannot be told. */
 static int64_t data_bytes(void)
 {
-    static int fd = -1; /* kept: when it is needed there may be no descriptor */
     char text[256];
     long long data;
-    if (fd < 0)
-        fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t length = pread(fd, text, sizeof(text) - 1, 0);
+    process_prepare_to_grow();
+    ssize_t length = pread(statm, text, sizeof(text) - 1, 0);
     text[length > 0 ? length : 0] = '\0';
     return sscanf(text, "%*s %*s %*s %*s %*s %lld", &data) == 1 ? data * sysconf(_SC_PAGESIZE) : -1;
 }

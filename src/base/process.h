@@ -22,6 +22,8 @@ void process_figures_read(struct process_figures *figures);
 /* Whether a crash may leave a core behind.  It would hold every password that the process knows. */
 void process_allow_core_dumps(bool is_allowed);
 
+/* To be called at the start: keeps open what process_may_grow() reads, for when it is needed there may be no descriptor. */
+void process_prepare_to_grow(void);
 /* From now on the process may take so many bytes of memory more, and no more: what asks for that gets none.  Of all threads, so
  * `most_bytes` is to be more than the others can want meanwhile.  Returns what process_may_grow_freely() is to be given soon. */
 struct rlimit process_may_grow(int64_t most_bytes);
