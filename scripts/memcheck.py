@@ -14,6 +14,7 @@ import re
 
 COMMAND = ["valgrind", "--error-exitcode=99", "--leak-check=full", "--errors-for-leak-kinds=definite",
            "--show-leak-kinds=definite", "--num-callers=30", "--trace-children=yes",
+           f"--suppressions={os.path.join(os.path.dirname(os.path.abspath(__file__)), 'memcheck.supp')}",
            "--trace-children-skip=/bin/*,/usr/bin/*"]  # of scripts that tests have the daemon start
 
 WHOLE = "whole"
