@@ -13,9 +13,8 @@
  *
  * When the last place is taken, the one that has been silent for longest gives way, once that is a quarter of a second:
  * whoever has a question sends it with the connection.  Until then others wait in the kernel's queue.  So a crowd that says
- * nothing, or half of something, keeps nobody out, nor does one that never stops asking, for while it is full each answer is the last
- * of its connection (http.c), and a browser that keeps its connection for its next question makes a new
- * one if it must.
+ * nothing, or half of something, keeps nobody out, nor does one that never stops asking, for while it is full each answer is
+ * the last of its connection (http.c).  A browser that keeps its connection for its next question makes a new one if it must.
  */
 #include "admin/http_crowd.h"
 
@@ -128,8 +127,7 @@ static struct bufferevent *welcome(struct event_base *base, void *arg)
     log_event(LOG_LEVEL_WARNING, "all places are taken: who is silent gives way",
               LOG_FIELD_TEXT("protocol", "http"), LOG_FIELD_NUMBER("connections", crowd->count));
     timer_set(crowd->timer, FULL_US);
-    crowd->admitted = false;
-    crowd->doors_changed(crowd->arg);
+    tell_doors(crowd);
     return newcomer;
 }
 

@@ -19,6 +19,7 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 
+#include "base/file.h"
 #include "base/memory.h"
 
 struct tls_context {
@@ -176,7 +177,7 @@ static bool load(SSL_CTX *ssl, const struct config *config, char *error, size_t 
 {
     const char *pipe = first_pipe(config);
     if (pipe) {
-        snprintf(error, error_bytes, "%s: it is no regular file", pipe);
+        snprintf(error, error_bytes, "%s: %s", pipe, file_reason(FILE_NOT_REGULAR));
         return false;
     }
     SSL_CTX_set_default_passwd_cb(ssl, no_passphrase);

@@ -23,13 +23,18 @@ enum kind {
     KIND_EVENTFUL = KIND_TRACKED | KIND_UNNAMED | KIND_PROVIDED,
     KIND_PARSE = 1 << 3, /* ParseComplete answers it */
     KIND_CLOSE = 1 << 4, /* CloseComplete does */
-    KIND_OURS = 1 << 5   /* and that is not for the client */
+    KIND_OURS = 1 << 5,  /* and that is not for the client */
+    KIND_OTHER = 1 << 6, /* something else of the extended protocol's does */
+    KIND_EXTENDED = KIND_PARSE | KIND_CLOSE | KIND_OTHER
 };
 
 /* By entry; 0 is what there is when nothing is owed. */
 static const uint8_t kinds[256] = {
     ['P'] = KIND_PARSE,
     ['C'] = KIND_CLOSE,
+    ['B'] = KIND_OTHER,
+    ['D'] = KIND_OTHER,
+    ['E'] = KIND_OTHER,
     [OUTSTANDING_PARSE] = KIND_PARSE | KIND_TRACKED,
     [OUTSTANDING_CLOSE] = KIND_CLOSE | KIND_TRACKED,
     [OUTSTANDING_UNNAMED_PARSE] = KIND_PARSE | KIND_UNNAMED,
@@ -39,6 +44,7 @@ static const uint8_t kinds[256] = {
     [OUTSTANDING_INJECTED_CLOSE] = KIND_CLOSE | KIND_TRACKED | KIND_OURS,
     [OUTSTANDING_UNTRACKED_PARSE] = KIND_PARSE | KIND_OURS,
     [OUTSTANDING_UNTRACKED_CLOSE] = KIND_CLOSE | KIND_OURS,
+    [OUTSTANDING_UNTRACKED_BIND] = KIND_OTHER,
     [OUTSTANDING_QUIET_PARSE] = KIND_PARSE | KIND_OURS,
 };
 
@@ -257,28 +263,8 @@ static void end_copy_in(struct outstanding *o, bool has_failed)
 static void error_answered(struct outstanding *o)
 {
     end_copy_in(o, true);
-    switch (outstanding_head(o)) {
-    case 'P':
-    case 'B':
-    case 'D':
-    case 'E':
-    case 'C':
-    case OUTSTANDING_UNNAMED_PARSE:
-    case OUTSTANDING_UNNAMED_CLOSE:
-    case OUTSTANDING_PROVIDED_UNNAMED:
-    case OUTSTANDING_PARSE:
-    case OUTSTANDING_CLOSE:
-    case OUTSTANDING_INJECTED_PARSE:
-    case OUTSTANDING_INJECTED_CLOSE:
-    case OUTSTANDING_UNTRACKED_PARSE:
-    case OUTSTANDING_UNTRACKED_CLOSE:
-    case OUTSTANDING_UNTRACKED_BIND:
-    case OUTSTANDING_QUIET_PARSE:
-        skip_to_sync(o);
-        break;
-    default:
-        break; /* a ReadyForQuery follows at once */
-    }
+    if (is_a(outstanding_head(o), KIND_EXTENDED))
+        skip_to_sync(o); /* else a ReadyForQuery follows at once */
 }
 
 /* Takes off the message that this ReadyForQuery ends. */
@@ -349,7 +335,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     case 'G':
         if (head == 'E' || head == 'Q')
             begin_copy_in(o);
-        return REPLY_FORWARD;
+        break;
     case 'W':
         o->is_copying_both = true;
         break;
@@ -357,7 +343,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
         error_answered(o);
         break;
     default:
-        return REPLY_FORWARD;
+        break;
     }
     return REPLY_FORWARD;
 }

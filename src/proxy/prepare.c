@@ -67,6 +67,13 @@ static bool read_head(uint8_t type, const uint8_t *bytes, size_t length, struct 
     return true;
 }
 
+/* Describe and Close name a statement when they say S. */
+static bool is_of_portal(uint8_t type, const uint8_t *bytes, size_t at_hand)
+{
+    return (type == 'D' || type == 'C') && at_hand > PREPARE_HEADER_BYTES &&
+           bytes[PREPARE_HEADER_BYTES] != 'S';
+}
+
 /* How much of the message, its type and length included, is there. */
 static size_t part_at_hand(size_t at_hand, uint32_t message)
 {
@@ -362,9 +369,7 @@ static struct prepared_head translate_use(struct client *client, struct server *
                                           size_t before_length)
 {
     struct head head;
-    if (type == 'D' && at_hand > PREPARE_HEADER_BYTES && bytes[PREPARE_HEADER_BYTES] != 'S')
-        return prepare_passes(); /* of a portal */
-    if (!read_head(type, bytes, at_hand, &head))
+    if (is_of_portal(type, bytes, at_hand) || !read_head(type, bytes, at_hand, &head))
         return prepare_passes();
     if (head.name_length == 0) {
         const struct unnamed *own = unnamed_current(&client->statements);
@@ -397,7 +402,7 @@ static struct prepared_head translate_close(struct client *client, struct server
 {
     struct head head;
     char none[STATEMENT_NAME_BYTES];
-    if (!read_head('C', bytes, at_hand, &head) || bytes[PREPARE_HEADER_BYTES] != 'S')
+    if (is_of_portal('C', bytes, at_hand) || !read_head('C', bytes, at_hand, &head))
         return prepare_passes();
     if (head.name_length == 0) {
         unnamed_sent(&client->statements, NULL, 0, 0, client->has_own_unnamed);
@@ -520,13 +525,11 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
         return true;
     if (!has_expected && (type == 'P' || client->has_set_unnamed))
         return false; /* of the unnamed one this batch knows */
-    if ((type == 'D' || type == 'C') && at_hand > PREPARE_HEADER_BYTES &&
-        bytes[PREPARE_HEADER_BYTES] != 'S')
-        return false; /* a portal's name */
-    if (!read_head(type, bytes, part_at_hand(at_hand, message), &head))
+    if (is_of_portal(type, bytes, at_hand) ||
+        !read_head(type, bytes, part_at_hand(at_hand, message), &head))
         return false;
     if (head.name_length == 0)
-        return type != 'P' && !client->has_set_unnamed && !TAILQ_EMPTY(&client->statements.pending);
+        return type != 'P' && !client->has_set_unnamed && has_pending;
     return outstanding_has_sync(&server->outstanding) &&
            expected_decides(&server->statements, head.name, head.name_length, type != 'P');
 }

@@ -205,16 +205,22 @@ void server_login_probed(struct server *server)
     proxy_run_pool(lane->pool);
 }
 
+/* What the database's url says for a keyword, or NULL. */
+static const char *url_value(const struct config_database *database, const char *keyword)
+{
+    for (size_t i = 0; database && database->keywords && database->keywords[i]; i++) {
+        if (strcmp(database->keywords[i], keyword) == 0)
+            return database->values[i];
+    }
+    return NULL;
+}
+
 /* In the way of target_session_attrs=prefer-standby libpq goes through all of them twice. */
 static bool asks_twice(const struct server *server)
 {
-    const struct config_database *database =
-        config_find_database(server->proxy->config, server->lane->section);
-    for (size_t i = 0; database && database->keywords && database->keywords[i]; i++) {
-        if (strcmp(database->keywords[i], "target_session_attrs") == 0)
-            return strcmp(database->values[i], "prefer-standby") == 0;
-    }
-    return false;
+    const char *attributes = url_value(
+        config_find_database(server->proxy->config, server->lane->section), "target_session_attrs");
+    return attributes && strcmp(attributes, "prefer-standby") == 0;
 }
 
 /* How many hosts may do, should the one that the login is at not. */
@@ -373,12 +379,9 @@ static void add_option(struct login_options *options, const char *keyword, const
 /* The url's, which may say where a hosted pooler shall lead, and then ours, which win. */
 static char *options_of_asker(const struct config_database *database)
 {
-    const char *theirs = "";
-    for (size_t i = 0; database->keywords && database->keywords[i]; i++) {
-        if (strcmp(database->keywords[i], "options") == 0)
-            theirs = database->values[i];
-    }
-    return memory_printf("%s%s-c search_path=pg_catalog", theirs, *theirs ? " " : "");
+    const char *theirs = url_value(database, "options");
+    return memory_printf("%s%s-c search_path=pg_catalog", theirs ? theirs : "",
+                         theirs && *theirs ? " " : "");
 }
 
 static void start_login(struct server *server)

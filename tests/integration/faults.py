@@ -210,14 +210,24 @@ class Scissors:
         return False
 
 
-class Staller(Link):
-    """A Link on which the server's words stop coming behind so many bytes, for as long as one likes."""
+class Gated(Link):
+    """A Link that keeps something back until it `goes`."""
+
+    def __init__(self, target_port):
+        self.goes = threading.Event()
+        super().__init__(target_port)
+
+    def close(self):
+        self.goes.set()
+        super().close()
+
+
+class Staller(Gated):
+    """The server's words stop coming behind so many bytes, for as long as one likes."""
 
     def __init__(self, target_port):
         self.left = None
         self.stalled = 0  # connections
-        self.goes = threading.Event()
-        self.goes.set()
         super().__init__(target_port)
 
     def stall_after(self, count):
@@ -227,10 +237,6 @@ class Staller(Link):
     def go_on(self):
         self.left, self.stalled = None, 0
         self.goes.set()
-
-    def close(self):
-        self.go_on()
-        super().close()
 
     def _pass_on(self, source, target):
         while part := source.recv(65536):
@@ -262,19 +268,21 @@ class Dripper(Link):
                 time.sleep(self.pause if drips else 0)  # so that the pieces are seen as such
 
 
-class Lingerer(Link):
-    """What a server has said arrives; that it has closed does not, until `close()`."""
-
-    def __init__(self, target_port):
-        self.goes = threading.Event()
-        super().__init__(target_port)
-
-    def close(self):
-        self.goes.set()
-        super().close()
+class Lingerer(Gated):
+    """What a server has said arrives; that it has closed does not, until it `goes`."""
 
     def _pass_on(self, source, target):
         is_servers = self._is_servers(source)
         super()._pass_on(source, target)
         if is_servers:
             self.goes.wait()
+
+
+class Hesitant(Gated):
+    """Of each connection the server's first byte arrives, the word that says whether there is TLS, and the rest when it `goes`."""
+
+    def _pass_on(self, source, target):
+        if self._is_servers(source):
+            target.sendall(source.recv(1))
+            self.goes.wait()
+        super()._pass_on(source, target)

@@ -14,9 +14,22 @@ import threading
 import pytest
 
 import wire
-from faults import Link
+from faults import Hesitant, Link
 from server import BIN, PASSWORD_IN_URL, ROLE, PostgresServer, free_port
 from waiting import wait_until
+
+
+def url(*hosts, sslmode="disable", options=""):
+    """Of several hosts: a port of this machine's, or "host:port"."""
+    hosts = ",".join(f"127.0.0.1:{host}" if isinstance(host, int) else host for host in hosts)
+    return f"postgresql://{ROLE}:{PASSWORD_IN_URL}@{hosts}/app?sslmode={sslmode}{options}"
+
+
+def start_with_one(start_proxy, upstream, connect_timeout, **arguments):
+    """A daemon whose pools have a connection each."""
+    return start_proxy(environment={"UPSTREAM": upstream},
+                       automation={"size": 1, "max_overflow": 0, "connect_timeout": connect_timeout},
+                       adhoc={"size": 1, "reserved": 1, "connect_timeout": connect_timeout}, **arguments)
 
 
 class Standby(PostgresServer):
@@ -59,10 +72,6 @@ class Pair:
         self.primary.sql("SELECT pg_reload_conf()")
         self.standby = Standby(self.primary)
 
-    def url(self, *ports, options=""):
-        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
-        return f"postgresql://{ROLE}:{PASSWORD_IN_URL}@{hosts}/app?sslmode=disable{options}"
-
     def destroy(self):
         self.standby.destroy()
         self.primary.destroy()
@@ -103,27 +112,8 @@ class Silent:
             return len(self.held)
 
 
-class Hesitant(Link):
-    """Of each connection the server's first byte arrives, the word that says whether there is TLS, and the rest when it `goes`."""
-
-    def __init__(self, target_port):
-        self.goes = threading.Event()
-        super().__init__(target_port)
-
-    def close(self):
-        self.goes.set()
-        super().close()
-
-    def _pass_on(self, source, target):
-        if self._is_servers(source):
-            target.sendall(source.recv(1))
-            self.goes.wait()
-        super()._pass_on(source, target)
-
-
 def test_host_that_refuses_is_passed_over(start_proxy, postgres):
-    proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{free_port()},"
-                                                 f"127.0.0.1:{postgres.port}/app?sslmode=disable"})
+    proxy = start_proxy(environment={"UPSTREAM": url(free_port(), postgres.port)})
     with proxy.wire() as client:
         assert port_of(client) == postgres.port
 
@@ -132,9 +122,7 @@ def test_host_that_refuses_is_passed_over(start_proxy, postgres):
 def test_host_that_says_nothing_is_passed_over(start_proxy, postgres, first):
     """libpq's PQconnectdb leaves such a host after connect_timeout; the calls that do not block leave that to their caller."""
     with Silent() as silent:
-        proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@"
-                                                     f"{first.format(silent=silent.port)},"
-                                                     f"127.0.0.1:{postgres.port}/app?sslmode=disable"},
+        proxy = start_proxy(environment={"UPSTREAM": url(first.format(silent=silent.port), postgres.port)},
                             automation={"size": 2, "max_overflow": 0, "connect_timeout": "3s"},
                             adhoc={"connect_timeout": "3s"})
         with proxy.wire() as client, proxy.wire() as other:
@@ -149,10 +137,7 @@ def test_host_that_says_nothing_is_passed_over(start_proxy, postgres, first):
 def test_slow_host_behind_one_that_refuses_has_all_the_time(start_proxy, postgres):
     with Link(postgres.port) as slow:
         slow.delay = 2.0
-        proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{free_port()},"
-                                                     f"127.0.0.1:{slow.port}/app?sslmode=disable"},
-                            automation={"size": 1, "max_overflow": 0, "connect_timeout": "3s"},
-                            adhoc={"size": 1, "reserved": 1, "connect_timeout": "3s"})
+        proxy = start_with_one(start_proxy, url(free_port(), slow.port), "3s")
         with proxy.wire() as client:
             assert port_of(client) == postgres.port
         assert "does not answer" not in proxy.log()
@@ -162,10 +147,7 @@ def test_slow_host_that_has_spoken_is_waited_for(start_proxy, postgres):
     with Hesitant(postgres.port) as slow, Silent() as silent:
         later = threading.Timer(2.2, slow.goes.set)
         later.start()
-        proxy = start_proxy(environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{slow.port},"
-                                                     f"127.0.0.1:{silent.port}/app?sslmode=require"},
-                            automation={"size": 1, "max_overflow": 0, "connect_timeout": "4s"},
-                            adhoc={"size": 1, "reserved": 1, "connect_timeout": "4s"})
+        proxy = start_with_one(start_proxy, url(slow.port, silent.port, sslmode="require"), "4s")
         with proxy.wire() as client:
             assert port_of(client) == postgres.port
         assert "does not answer" not in proxy.log()
@@ -175,11 +157,7 @@ def test_slow_host_that_has_spoken_is_waited_for(start_proxy, postgres):
 def test_every_host_says_nothing(start_proxy, postgres):
     """connect_timeout is for one login, however many hosts it tries (contract 6)."""
     with Silent() as first, Silent() as second:
-        proxy = start_proxy(wait="listening",
-                            environment={"UPSTREAM": f"postgresql://{ROLE}:{PASSWORD_IN_URL}@127.0.0.1:{first.port},"
-                                                     f"127.0.0.1:{second.port}/app?sslmode=disable"},
-                            automation={"size": 1, "max_overflow": 0, "connect_timeout": "2s"},
-                            adhoc={"connect_timeout": "2s"})
+        proxy = start_with_one(start_proxy, url(first.port, second.port), "2s", wait="listening")
         with pytest.raises(wire.ErrorResponse) as refused:
             proxy.wire()
         assert refused.value.sqlstate == "08001" and "connect_timeout" in refused.value.message
@@ -196,7 +174,7 @@ def test_session_attributes_choose_the_host(start_proxy, pair):
                                         ("prefer-standby", (primary, standby), standby),
                                         ("read-only", (primary, standby), standby),
                                         ("any", (primary, standby), primary)]:
-        proxy = start_proxy(environment={"UPSTREAM": pair.url(*order, options=f"&target_session_attrs={attributes}")},
+        proxy = start_proxy(environment={"UPSTREAM": url(*order, options=f"&target_session_attrs={attributes}")},
                             automation={"size": 1, "max_overflow": 0})
         with proxy.wire() as client:
             assert port_of(client) == expected, attributes
@@ -205,10 +183,7 @@ def test_session_attributes_choose_the_host(start_proxy, pair):
 def test_preferred_standby_that_says_nothing(start_proxy, pair):
     """What was asked of the others before is asked again: the primary is taken for want of a standby."""
     with Silent() as silent:
-        proxy = start_proxy(environment={"UPSTREAM": pair.url(pair.primary.port, silent.port,
-                                                              options="&target_session_attrs=prefer-standby")},
-                            automation={"size": 1, "max_overflow": 0, "connect_timeout": "3s"},
-                            adhoc={"connect_timeout": "3s"})
+        proxy = start_with_one(start_proxy, url(pair.primary.port, silent.port, options="&target_session_attrs=prefer-standby"), "3s")
         with proxy.wire() as client:
             assert port_of(client) == pair.primary.port
 
@@ -217,8 +192,7 @@ def test_preferred_standby_that_says_nothing(start_proxy, pair):
 def test_standby_takes_over(start_proxy, pair, how):
     """Sessions stay; what was on its way is told; nothing is written to two servers, and the cap holds on the new one."""
     with Link(pair.primary.port) as road:
-        proxy = start_proxy(environment={"UPSTREAM": pair.url(road.port, pair.standby.port,
-                                                              options="&target_session_attrs=read-write")},
+        proxy = start_proxy(environment={"UPSTREAM": url(road.port, pair.standby.port, options="&target_session_attrs=read-write")},
                             automation={"size": 4, "max_overflow": 1, "connect_timeout": "3s", "pre_ping_idle": "0"},
                             adhoc={"connect_timeout": "3s"})
         clients = [proxy.wire() for _ in range(8)]
