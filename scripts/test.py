@@ -241,12 +241,23 @@ def run_under_memcheck(tally, program, arguments, logs):
                 [*memcheck.COMMAND, f"--log-file={logs}/{name}.%p", os.path.abspath(program), *arguments], MEMCHECK_SECONDS)
 
 
+def run_files_under_memcheck(tally, wrapper, files, is_whole):
+    """One after the other when it is the whole suite, whose end may never come."""
+    for part in [[file] for file in files] if is_whole else [files]:
+        say(f"memcheck: {' '.join(part)}")
+        run_pytest(tally, part, wrapper, CORES + 1, "memcheck ", *memcheck.deselection())
+    if is_whole:
+        for what, reason in {**memcheck.NEVER, **memcheck.NEVER_ONE}.items():
+            say(f"not under memcheck: {what}: {reason}")
+
+
 def run_valgrind(tally, program, which):
     """Everything beside `program` that needs no server, and then integration tests of it."""
     beside = os.path.dirname(program)
     logs = os.path.join(os.path.abspath(beside), "valgrind")
     shutil.rmtree(logs, ignore_errors=True)
     os.makedirs(logs)
+    os.environ.update(memcheck.ENVIRONMENT)
     is_whole = which == memcheck.WHOLE
     alone = [(test, []) for test in programs_of(beside) if is_whole or os.path.basename(test) not in memcheck.LONG]
     alone += [(target, [os.path.join(ROOT, "tests/fuzz/corpus", os.path.basename(target).removeprefix("fuzz_"))])
@@ -254,18 +265,14 @@ def run_valgrind(tally, program, which):
     with ThreadPoolExecutor(CORES) as cores:
         for job in [cores.submit(run_under_memcheck, tally, test, arguments, logs) for test, arguments in alone]:
             job.result()
-    wrapper = memcheck.wrap(program, logs)
-    files = memcheck.files(which, "tests/integration")
-    for part in [[file] for file in files] if is_whole else [files]:
-        run_pytest(tally, part, wrapper, max(2, CORES), "memcheck ", *memcheck.deselection())
-    verdict = memcheck.Verdict(logs)
-    for text in verdict.told[:20]:
-        say(text)
-    if is_whole:
-        for what, reason in {**memcheck.NEVER, **memcheck.NEVER_ONE}.items():
-            say(f"not under memcheck: {what}: {reason}")
-    say(str(verdict))
-    tally.count(str(verdict), verdict.errors == 0 and verdict.processes > 0)
+    try:
+        run_files_under_memcheck(tally, memcheck.wrap(program, logs), memcheck.files(which, "tests/integration"), is_whole)
+    finally:  # what has run by then counts, when it is interrupted
+        verdict = memcheck.Verdict(logs)
+        for text in verdict.told[:20]:
+            say(text)
+        say(str(verdict))
+        tally.count(str(verdict), verdict.errors == 0 and verdict.processes > 0)
 
 
 def run_everything(tally):

@@ -21,6 +21,7 @@ import psycopg2
 import psycopg2.extensions
 
 from waiting import wait_until
+from wire import scram_verifier
 
 BIN = os.environ.get("PGRESERVE_PG_BIN", "/usr/lib/postgresql/15/bin")
 CAP = 60
@@ -181,7 +182,8 @@ class PostgresServer:
     # -- contents --------------------------------------------------------------------------------
 
     def _load(self):
-        self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD %s", PASSWORD)
+        iterations = int(os.environ.get("PGRESERVE_SCRAM_ITERATIONS", "4096"))
+        self.sql(f"CREATE ROLE {ROLE} LOGIN PASSWORD %s", scram_verifier(PASSWORD, iterations))
         for database in ("app", "dev"):
             self.sql(f"CREATE DATABASE {database} OWNER {ROLE}")
         with self.superuser_connection("app") as connection, connection.cursor() as cursor:

@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 
 import wire
+from proxy import limit
 from server import PASSWORD, ROLE
 from waiting import wait_until
 from wire import Wire, query
@@ -211,7 +212,7 @@ def test_pause_holds_new_work_and_resume_lets_it_go(proxy, postgres):
 
 
 def test_waiting_during_pause_is_still_bounded(start_proxy):
-    proxy = start_proxy(automation={"timeout": "400ms"})
+    proxy = start_proxy(automation={"timeout": limit(0.4)})
     proxy.admin("PAUSE")
     with proxy.wire() as client:
         assert client.query("SELECT 1").error.sqlstate == "53300"

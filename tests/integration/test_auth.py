@@ -4,9 +4,7 @@ A user would lose: a log-in with what they have (SCRAM, md5, a users file of PgB
 of which user names exist.
 """
 
-import base64
 import hashlib
-import hmac
 import struct
 import time
 
@@ -15,16 +13,7 @@ import pytest
 
 import wire
 from server import PASSWORD, ROLE
-from wire import Wire, message
-
-
-def scram_verifier(password, iterations=4096):
-    salt = b"sixteen bytes ok"
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    encode = lambda raw: base64.b64encode(raw).decode()
-    return f"SCRAM-SHA-256${iterations}:{encode(salt)}${encode(stored)}:{encode(server)}"
+from wire import Wire, message, scram_verifier
 
 
 def md5_secret(user, password):

@@ -13,9 +13,9 @@ import pytest
 
 import wire
 from server import PASSWORD, ROLE
-from test_auth import login, md5_secret, refusal, scram_verifier
+from test_auth import login, md5_secret, refusal
 from waiting import Stopwatch, wait_until
-from wire import Wire, startup
+from wire import Wire, scram_verifier, startup
 
 RECOMMENDED = ("SELECT rolname, CASE WHEN rolvaliduntil < pg_catalog.now() THEN NULL ELSE rolpassword END"
                " FROM pg_catalog.pg_authid WHERE rolname=$1 AND rolcanlogin")

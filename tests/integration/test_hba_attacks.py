@@ -3,9 +3,6 @@
 A user would lose the rules that kept strangers out, or all clients would wait for one.
 """
 
-import base64
-import hashlib
-import hmac
 import os
 import select
 
@@ -15,7 +12,7 @@ import wire
 from server import PASSWORD, ROLE
 from test_hba import authority, certificates, come, reference, with_rules, write_files  # noqa: F401
 from waiting import wait_until
-from wire import Wire
+from wire import Wire, scram_verifier
 
 LONG = "a" * 63
 
@@ -84,21 +81,11 @@ def test_show_config_says_hba_where_rules_are_asked(start_proxy, tmp_path):
     assert {row["key"]: row["value"] for row in proxy.show("CONFIG")}["auth_type"] == "scram-sha-256"
 
 
-def slow_verifier(password, iterations):
-    """One that takes seconds to be compared with a password."""
-    salt = b"0123456789abcdef"
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
-    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
-    server = hmac.digest(salted, b"Server Key", "sha256")
-    salt, stored, server = (base64.b64encode(part).decode() for part in (salt, stored, server))
-    return f"SCRAM-SHA-256${iterations}:{salt}${stored}:{server}"
-
-
 @pytest.fixture
 def with_slow(start_proxy, tmp_path):
     """A daemon whose user slow is checked for seconds."""
     users = tmp_path / "users.txt"
-    users.write_text(f'"slow" "{slow_verifier("x", 3000000)}"\n"{ROLE}" "{PASSWORD}"\n')
+    users.write_text(f'"slow" "{scram_verifier("x", 3000000)}"\n"{ROLE}" "{PASSWORD}"\n')
     return start(start_proxy, tmp_path, f"host all slow all password\nhost all {ROLE} all scram-sha-256\n",
                  auth={"users_file": users}, databases={"app": {"dbname": "app", "user": ROLE, "password": PASSWORD}})
 

@@ -191,6 +191,16 @@ class Answer:
         return self.rows[0][0]
 
 
+def scram_verifier(password, iterations=4096):
+    """As pg_authid keeps it."""
+    salt = b"sixteen bytes ok"
+    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, iterations)
+    stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server = hmac.digest(salted, b"Server Key", "sha256")
+    salt, stored, server = (base64.b64encode(part).decode() for part in (salt, stored, server))
+    return f"SCRAM-SHA-256${iterations}:{salt}${stored}:{server}"
+
+
 class Wire:
     def __init__(self, port, host="127.0.0.1", timeout=20.0, path=None):
         if path:
