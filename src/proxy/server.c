@@ -28,6 +28,7 @@
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
 #define CLEANING_TIMEOUT_US   (10 * CLOCK_S)
+#define RESET_GRACE_US        (50 * CLOCK_MS)
 #define DEAD_NETWORK_GRACE_US (30 * CLOCK_S) /* a server that cannot see us go may count on */
 
 static void bury_server(void *object)
@@ -285,14 +286,16 @@ static void tell_client(struct server *server)
                      NULL);
 }
 
-/* How long the server may go on counting a connection that has broken: its own end, or a reset, says that it does not. */
+/* How long the server may go on counting a connection that has broken: its own end says that it does not.  A reset says so too,
+ * but where a road between us has reset both ends the server is told at the same moment, and has yet to let go. */
 static int64_t grace_us(const struct server *server)
 {
     switch (server->stream.error) {
     case 0:
+        return server->cancels ? CLOCK_S : 0;
     case ECONNRESET:
     case EPIPE:
-        return server->cancels ? CLOCK_S : 0;
+        return server->cancels ? CLOCK_S : RESET_GRACE_US;
     case ETIMEDOUT:
     case EHOSTUNREACH:
     case ENETUNREACH:

@@ -3,13 +3,15 @@
 A user would lose: queries to connections that were dead already, or everybody's work to one failure.
 """
 
+import datetime
+import json
 import os
 import signal
 
 import pytest
 
 import wire
-from faults import Lingerer, Link
+from faults import Lingerer, Link, Scissors
 from proxy import is_under_valgrind
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
 from waiting import Stopwatch, wait_until
@@ -54,6 +56,23 @@ def test_restart_in_mid_query_ends_that_client_only(start_proxy, postgres):
     assert error.severity == "FATAL" and error.sqlstate in ("57P01", "57P02", "08006")
     assert idle.query("SELECT 'after'").value == "after"
     idle.close()
+
+
+def test_a_connection_that_was_reset_keeps_its_place_a_moment(start_proxy, postgres):
+    """The road resets both ends; until the server has let go of its own, another connection might be one too many."""
+    with Scissors(postgres.port, iter([("down", 1)]), mark=b"SELECT 'cut'") as road:
+        proxy = start_proxy(environment={"UPSTREAM": postgres.url(port=road.port) + "?sslmode=disable"},
+                            pgreserve={"log_pool_events": "on", "log_format": "json"}, automation={"size": 1, "max_overflow": 0})
+        with proxy.wire() as client, proxy.wire() as other:
+            client.send(query("SELECT 'cut'"))
+            assert client.final_error().sqlstate == "08006"
+            assert other.query("SELECT 'after'").value == "after"
+        lines = [json.loads(line) for line in proxy.log().splitlines()]
+    lost, made = ([line for line in lines if line["event"] == event and line["pool"] == "automation"][-1]
+                  for event in ("backend lost", "connect"))
+    when = [datetime.datetime.fromisoformat(line["time"]).timestamp() for line in (lost, made)]
+    assert "reset" in lost["reason"]
+    assert when[1] - made["took"] - when[0] >= 0.045, "a log's times are cut to milliseconds"
 
 
 def test_backend_killed_in_mid_query_passes_the_servers_words_on(proxy, postgres):
