@@ -36,6 +36,20 @@ static void stream_break(struct stream *stream, int error)
     stream->may_read = false;
 }
 
+void stream_yield(struct stream *stream)
+{
+    static const struct timeval at_once = {0, 0};
+    if (event_add(&stream->read_event, &at_once) < 0)
+        event_active(&stream->read_event, EV_READ, 0);
+}
+
+/* libevent has taken the event away when its time came.  Adding it tells anew of what the socket has, an end included. */
+static void listen_again(struct stream *stream)
+{
+    if (event_add(&stream->read_event, NULL) < 0)
+        stream_break(stream, errno != 0 ? errno : ENOMEM);
+}
+
 /* Bytes could not be written and are lost, so that nothing may follow them.  That does not end reading: what the peer said
  * last is there to read, and behind it stream_read finds the end.  No edge may follow, and whoever wrote may be busy with
  * another connection by now, so the owner is called to look. */
@@ -273,6 +287,8 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
 {
     struct stream *stream = arg;
     (void)fd;
+    if (what & EV_TIMEOUT)
+        listen_again(stream);
     if (what & EV_WRITE)
         disarm_write(stream);
     if (what & (EV_READ | EV_CLOSED))

@@ -40,6 +40,9 @@ struct stream {
     void *arg;
 };
 
+/* Reads that one callback should make at most, before it yields: a megabyte or, by TLS, a quarter of one. */
+#define STREAM_READS_AT_ONCE 16
+
 #define STREAM_END   (-1) /* stream_read: the end or an error */
 #define STREAM_AGAIN 0    /* stream_read: nothing there now; an edge will tell */
 
@@ -55,6 +58,9 @@ static inline void stream_look_again(struct stream *stream)
 {
     stream->may_read = !stream->is_broken;
 }
+/* Leaves what there is to read for later: the callback comes again when the others that are ready have had theirs.  For who
+ * would go on as long as the other side is the faster one. */
+void stream_yield(struct stream *stream);
 /* Whether both directions are over, by a reset or because the peer has closed it: what cannot be told while nothing is
  * read, for the kernel's EPOLLERR reaches us as readable.  An end of the peer's writing alone (shutdown) is not that.  One system
  * call. */

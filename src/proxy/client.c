@@ -454,9 +454,14 @@ void client_pump(struct client *client)
 {
     struct proxy *proxy = client->proxy;
     take_held(client);
-    while (client->stream.may_read && wants_input(client) &&
-           buffer_length(&client->held) < PROXY_HELD_MAX) {
+    for (int reads = 0; client->stream.may_read && wants_input(client) &&
+                        buffer_length(&client->held) < PROXY_HELD_MAX;
+         reads++) {
         size_t held = buffer_length(&client->held);
+        if (reads == STREAM_READS_AT_ONCE) {
+            stream_yield(&client->stream);
+            break;
+        }
         if (client->state == CLIENT_STARTUP && !auth_may_read(client))
             break;
         ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, held_room(client));

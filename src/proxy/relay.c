@@ -375,8 +375,12 @@ static void read_on(struct client *client)
 void relay_server_pump(struct server *server)
 {
     struct proxy *proxy = server->proxy;
-    while (server->stream.may_read && client_takes_more(server)) {
+    for (int reads = 0; server->stream.may_read && client_takes_more(server); reads++) {
         struct client *client = server->client; /* may be another in each round */
+        if (reads == STREAM_READS_AT_ONCE) {
+            stream_yield(&server->stream);
+            break;
+        }
         size_t held = buffer_length(&server->held);
         uint8_t *bytes = proxy->server_bytes;
         ssize_t got = stream_read(&server->stream, bytes + held, PROXY_READ_BYTES);

@@ -2,7 +2,7 @@
  * faulty.c - a machine that is out of something: preloaded into the daemon (faulty.py builds and drives it).
  *
  * A file, mapped by the test and by the daemon, says which calls are counted, the how manieth of them fails, with what, and
- * how many fail after it.  It also says by how much the clocks are wrong.  Of malloc and its like, those of the
+ * how many fail after it.  It also says by how much the clocks are wrong, and how slow reading is.  Of malloc and its like, those of the
  * program itself and those of its libraries are two kinds, for the program ends when it gets nothing (base/memory.h).
  */
 #define _GNU_SOURCE
@@ -23,6 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define LARGE 16384
+
 enum kind { OWN_MEMORY, LIBRARY_MEMORY, SEND, RECV, ACCEPT, SOCKET, EPOLL_CTL, THREAD };
 
 /* Eight bytes each; faulty.py has the same. */
@@ -35,6 +37,7 @@ struct control {
     _Atomic int64_t failed;
     _Atomic int64_t wall_s;      /* by how much the clock of the wall is wrong */
     _Atomic int64_t monotonic_s; /* and the one that should only ever go on */
+    _Atomic int64_t slow_us;     /* a large read takes so long: the machine is slower than those whom it serves */
 };
 
 static struct control nothing;
@@ -139,7 +142,12 @@ ssize_t read(int fd, void *bytes, size_t size)
 
 ssize_t recv(int fd, void *bytes, size_t size, int flags)
 {
-    return fails(RECV) ? -1 : REAL(recv)(fd, bytes, size, flags);
+    if (fails(RECV))
+        return -1;
+    ssize_t got = REAL(recv)(fd, bytes, size, flags);
+    if (got >= LARGE && control->slow_us > 0)
+        usleep((useconds_t)control->slow_us);
+    return got;
 }
 
 int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags)

@@ -1,8 +1,8 @@
 """Faults of the machine inside the daemon: faulty.c, built here and preloaded, and the file by which it is told what to do.
 
 `Faults(directory)` goes into a proxy's environment (`environment`); then `arm(kinds, at)` makes the `at`-th such call fail,
-`disarm()` ends that and says how many calls there were and how many of them failed, and `wall_clock(seconds)` and
-`monotonic_clock(seconds)` set the daemon's clocks wrong.
+`disarm()` ends that and says how many calls there were and how many of them failed, `wall_clock(seconds)` and
+`monotonic_clock(seconds)` set the daemon's clocks wrong, and `slow_reads(seconds)` makes each large read take so long.
 """
 
 import errno
@@ -15,8 +15,8 @@ from proxy import binary_path, is_sanitized
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faulty.c")
 OWN_MEMORY, LIBRARY_MEMORY, SEND, RECV, ACCEPT, SOCKET, EPOLL_CTL, THREAD = (1 << kind for kind in range(8))
-FIELDS = "qqqqqqqq"  # struct control
-KINDS, AT, COUNT, ERROR, CALLS, FAILED, WALL, MONOTONIC = range(0, 64, 8)
+FIELDS = "qqqqqqqqq"  # struct control
+KINDS, AT, COUNT, ERROR, CALLS, FAILED, WALL, MONOTONIC, SLOW = range(0, 72, 8)
 
 
 def is_built_with_asan():
@@ -64,3 +64,6 @@ class Faults:
 
     def monotonic_clock(self, seconds):
         self._set(MONOTONIC, seconds)
+
+    def slow_reads(self, seconds):
+        self._set(SLOW, int(seconds * 1e6))
