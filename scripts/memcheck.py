@@ -40,6 +40,7 @@ NEVER_ONE = {
     "test_chaos.py::test_the_cap_and_the_reservation_hold_in_chaos": "how much load came through is asked, too",
     "test_descriptors.py::test_too_few_for_max_clients_is_said_at_the_start_and_when_it_is_changed":
         "valgrind keeps descriptors for itself, and shows another limit than the test sets",
+    "test_http.py::test_running_out_of_descriptors_is_no_busy_loop_and_no_end": "the same",
     "test_upgrade.py::test_broken_new_program_leaves_the_old_one_serving[not a program-Exec format error]":
         "valgrind makes of vfork() a fork(), so that posix_spawn() cannot say that exec failed",
 }

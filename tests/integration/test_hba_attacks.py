@@ -9,6 +9,7 @@ import select
 import pytest
 
 import wire
+from proxy import is_under_valgrind
 from server import PASSWORD, ROLE
 from test_hba import authority, certificates, come, reference, with_rules, write_files  # noqa: F401
 from waiting import wait_until
@@ -85,7 +86,8 @@ def test_show_config_says_hba_where_rules_are_asked(start_proxy, tmp_path):
 def with_slow(start_proxy, tmp_path):
     """A daemon whose user slow is checked for seconds."""
     users = tmp_path / "users.txt"
-    users.write_text(f'"slow" "{scram_verifier("x", 3000000)}"\n"{ROLE}" "{PASSWORD}"\n')
+    rounds = 100_000 if is_under_valgrind() else 3_000_000
+    users.write_text(f'"slow" "{scram_verifier("x", rounds)}"\n"{ROLE}" "{PASSWORD}"\n')
     return start(start_proxy, tmp_path, f"host all slow all password\nhost all {ROLE} all scram-sha-256\n",
                  auth={"users_file": users}, databases={"app": {"dbname": "app", "user": ROLE, "password": PASSWORD}})
 

@@ -131,6 +131,7 @@ def test_a_socket_and_a_server_behind_a_socket(postgres, converted):
                    f"auth_file = {converted.directory}/users.txt\n")
     converted.convert()
     converted.start(port)
+    wait_until(lambda: os.path.exists(f"{postgres.directory}/.s.PGSQL.{port}"), "the socket, which comes last")
     connection = psycopg2.connect(host=postgres.directory, port=port, user=ROLE, password=PASSWORD, dbname="app")
     with connection.cursor() as cursor:
         cursor.execute("SELECT inet_server_addr()")
