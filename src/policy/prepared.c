@@ -10,6 +10,13 @@
 #include "base/memory.h"
 
 #define FORMER_MAX 256 /* former names that errors may still speak of */
+#define NAME_MAX_BYTES                                                                             \
+    63 /* what the server keeps of a statement's name: longer ones that begin alike are one */
+
+static size_t kept_length(size_t length)
+{
+    return length > NAME_MAX_BYTES ? NAME_MAX_BYTES : length;
+}
 
 /* ---- statements ---- */
 
@@ -71,7 +78,7 @@ struct statement *client_statement_find(const struct client_statements *map, con
                                         size_t length)
 {
     struct client_statement *found;
-    HASH_FIND(hh, map->by_name, name, length, found);
+    HASH_FIND(hh, map->by_name, name, kept_length(length), found);
     return found ? found->statement : NULL;
 }
 
@@ -92,6 +99,7 @@ const char *client_statement_name(const struct client_statements *map, const cha
 void client_statement_add(struct statement_table *table, struct client_statements *map,
                           const char *name, size_t length, struct statement *statement)
 {
+    length = kept_length(length);
     struct client_statement *named = memory_alloc(sizeof(*named) + length + 1);
     memcpy(named->name, name, length);
     named->statement = statement;
@@ -129,6 +137,7 @@ void client_statement_remove(struct statement_table *table, struct client_statem
                              const char *name, size_t length)
 {
     struct client_statement *named;
+    length = kept_length(length);
     HASH_FIND(hh, map->by_name, name, length, named);
     if (!named)
         return;
@@ -376,6 +385,7 @@ void client_statements_deallocated(struct statement_table *table, struct client_
 void expect_answer(struct backend_statements *map, enum expected_kind kind,
                    struct statement *statement, const char *name, size_t name_length)
 {
+    name_length = kept_length(name_length);
     struct expected *expected = memory_alloc(sizeof(*expected) + name_length + 1);
     const struct backend_statement *there = find(map, statement);
     expected->kind = kind;
@@ -497,6 +507,7 @@ bool expected_decides(const struct backend_statements *map, const char *name, si
                       bool only_close)
 {
     const struct expected *expected;
+    length = kept_length(length);
     TAILQ_FOREACH (expected, &map->expected, link) {
         if (only_close && expected->kind != EXPECT_CLIENT_CLOSE)
             continue;

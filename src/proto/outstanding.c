@@ -182,6 +182,17 @@ void outstanding_injected(struct outstanding *o, enum outstanding_injection inje
     push(o, (uint8_t)injection);
 }
 
+bool outstanding_is_ours(const struct outstanding *o)
+{
+    const uint8_t *ring = o->ring ? o->ring : o->small;
+    for (uint32_t i = 0; i < o->count; i++) {
+        uint8_t entry = ring[(o->head + i) & ring_mask(o)];
+        if (!is_injection(entry) && !is_a(entry, KIND_OURS))
+            return false;
+    }
+    return !o->is_open && !o->is_skipping && !o->is_copying_in;
+}
+
 bool outstanding_is_quiet(const struct outstanding *o)
 {
     return outstanding_head(o) == OUTSTANDING_QUIET_PARSE;

@@ -91,6 +91,8 @@ void outstanding_injected(struct outstanding *outstanding, enum outstanding_inje
 enum reply outstanding_answered(struct outstanding *outstanding, uint8_t type);
 /* Whether an error now would be the answer to a message of ours that may fail. */
 bool outstanding_is_quiet(const struct outstanding *outstanding);
+/* True when nothing is owed or open but what was sent by us. */
+bool outstanding_is_ours(const struct outstanding *outstanding);
 /* True when nothing at all is owed or open. */
 static inline bool outstanding_is_empty(const struct outstanding *outstanding)
 {

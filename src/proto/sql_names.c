@@ -274,3 +274,41 @@ uint32_t sql_names(const char *text, size_t length, sql_name_callback named, voi
     }
     return config;
 }
+
+/* ---- prepared statements ---- */
+
+static void tell_statement(const struct token *token, sql_statement_callback named, void *arg)
+{
+    char name[IDENTIFIER_MAX];
+    size_t length = token->length > IDENTIFIER_MAX ? IDENTIFIER_MAX : token->length;
+    if (token->kind == TOKEN_OTHER && token->mark == '"')
+        named(arg, NULL, 0);
+    if (token->kind != TOKEN_WORD)
+        return;
+    for (size_t i = 0; i < length; i++) {
+        bool is_upper = token->text[i] >= 'A' && token->text[i] <= 'Z' && !token->is_quoted;
+        name[i] = (char)(token->text[i] | (is_upper ? 0x20 : 0));
+    }
+    named(arg, name, length);
+}
+
+void sql_statement_names(const char *text, size_t length, sql_statement_callback named, void *arg)
+{
+    struct reader reader = {text, text + length};
+    struct token token = next_token(&reader);
+    while (token.kind != TOKEN_END) {
+        bool is_deallocate = is_word(&token, "deallocate");
+        bool begins = is_deallocate || is_word(&token, "prepare") || is_word(&token, "execute");
+        token = next_token(&reader);
+        if (!begins)
+            continue;
+        if (is_deallocate && is_word(&token, "prepare"))
+            token = next_token(&reader);
+        struct reader ahead = reader;
+        struct token next = next_token(&ahead);
+        if (is_word(&token, "u") && is_mark(&next, '&')) /* U&"..." */
+            named(arg, NULL, 0);
+        else
+            tell_statement(&token, named, arg);
+    }
+}

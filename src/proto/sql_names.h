@@ -1,5 +1,6 @@
 /*
- * sql_names.h - the settings that a statement names: SET my.tenant, set_config('x', ...), current_setting('my.x').
+ * sql_names.h - the settings that a statement names: SET my.tenant, set_config('x', ...), current_setting('my.x'); and the
+ * prepared statements.
  *
  * Most settings need no name here, for the server lists those that a session changed.  Two things it does not list: custom
  * settings (a name with a dot), which must be asked for by name; and what a call of set_config() is about,
@@ -30,5 +31,12 @@ typedef void (*sql_name_callback)(void *arg, const char *name);
 /* Reads a whole text; calls back for each custom setting that it names.  Returns a mask of enum sql_config.  May name
  * what is no setting (UPDATE t SET a.b = ...): that costs a look and no more. */
 uint32_t sql_names(const char *text, size_t length, sql_name_callback named, void *arg);
+
+/* `name`, of `length` bytes and without a zero, is NULL for one that is spelt with escapes. */
+typedef void (*sql_statement_callback)(void *arg, const char *name, size_t length);
+
+/* Calls back for each prepared statement that PREPARE, EXECUTE or DEALLOCATE names, in small letters unless it is quoted;
+ * for words too that only look like it (GRANT EXECUTE ON). */
+void sql_statement_names(const char *text, size_t length, sql_statement_callback named, void *arg);
 
 #endif

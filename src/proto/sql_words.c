@@ -20,7 +20,9 @@ enum statement {
     STATEMENT_DECLARE,
     STATEMENT_DATABASE, /* CREATE, ALTER, DROP: DATABASE may follow */
     STATEMENT_END,      /* COMMIT, END, ROLLBACK, ABORT */
-    STATEMENT_OTHER     /* only names and TEMP matter from here */
+    STATEMENT_DEALLOCATE,
+    STATEMENT_EXPLAIN, /* EXECUTE may follow, behind options */
+    STATEMENT_OTHER    /* only names and TEMP matter from here */
 };
 
 /* What a word is to the words around it. */
@@ -50,7 +52,11 @@ enum role {
     ROLE_DATABASE,
     ROLE_CHANGE,   /* ALTER, DROP */
     ROLE_RELATION, /* COPY, AS: a name follows, and its parenthesis is no call's */
-    ROLE_RECURSIVE
+    ROLE_RECURSIVE,
+    ROLE_DEALLOCATE,
+    ROLE_ALL, /* of DEALLOCATE */
+    ROLE_EXPLAIN,
+    ROLE_EXECUTE
 };
 
 /* Whether a parenthesis after a name is that of a list of columns. */
@@ -72,15 +78,18 @@ struct meaning {
 static const struct meaning nothing;
 static const struct {
     uint32_t letters;
-    struct meaning words[12];
+    struct meaning words[14];
 } meanings[LONGEST_KNOWN + 1] = {
     [2] = {FIRST('a') | FIRST('d') | FIRST('n') | FIRST('o'),
            {{"do", ROLE_NONE, SQL_SIGN_CODE, 0},
             {"or", ROLE_FILLER, 0, 0},
             {"no", ROLE_NO, 0, 0},
             {"as", ROLE_RELATION, 0, 0}}},
-    [3] = {FIRST('e') | FIRST('f') | FIRST('s'),
-           {{"set", ROLE_SET, 0, 0}, {"end", ROLE_END, 0, 0}, {"for", ROLE_FOR, 0, 0}}},
+    [3] = {FIRST('a') | FIRST('e') | FIRST('f') | FIRST('s'),
+           {{"set", ROLE_SET, 0, 0},
+            {"end", ROLE_END, 0, 0},
+            {"for", ROLE_FOR, 0, 0},
+            {"all", ROLE_ALL, 0, 0}}},
     [4] = {FIRST('c') | FIRST('d') | FIRST('h') | FIRST('i') | FIRST('l') | FIRST('r') |
                FIRST('t') | FIRST('w'),
            {{"into", ROLE_INTO, 0, 0},
@@ -113,10 +122,12 @@ static const struct {
             {"global", ROLE_FILLER, 0, 0},
             {"listen", ROLE_NONE, SQL_SIGN_LISTEN, 0},
             {"setval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE}}},
-    [7] = {FIRST('c') | FIRST('d') | FIRST('l') | FIRST('n') | FIRST('p') | FIRST('r') |
-               FIRST('s') | FIRST('t') | FIRST('u'),
+    [7] = {FIRST('c') | FIRST('d') | FIRST('e') | FIRST('l') | FIRST('n') | FIRST('p') |
+               FIRST('r') | FIRST('s') | FIRST('t') | FIRST('u'),
            {{"prepare", ROLE_PREPARE, 0, 0},
             {"declare", ROLE_DECLARE, 0, 0},
+            {"execute", ROLE_EXECUTE, SQL_SIGN_STATEMENT, 0},
+            {"explain", ROLE_EXPLAIN, 0, 0},
             {"default", ROLE_DEFAULT, 0, 0},
             {"replace", ROLE_FILLER, 0, 0},
             {"uescape", ROLE_UESCAPE, 0, 0},
@@ -137,7 +148,7 @@ static const struct {
             {"set_limit", ROLE_NONE, 0, SQL_SIGN_SET}}}, /* pg_trgm's threshold, a setting */
     [10] = {FIRST('d') | FIRST('s'),
             {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_CONFIG},
-             {"deallocate", ROLE_NONE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}}},
+             {"deallocate", ROLE_DEALLOCATE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}}},
     [11] = {FIRST('c') | FIRST('t'),
             {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}}},
     [13] = {FIRST('a'), {{"authorization", ROLE_ROLE, 0, 0}}},
@@ -211,6 +222,8 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
                : word->role == ROLE_DECLARE                             ? STATEMENT_DECLARE
                : word->role == ROLE_END                                 ? STATEMENT_END
                : word->role == ROLE_RESET                               ? STATEMENT_SETTING
+               : word->role == ROLE_DEALLOCATE                          ? STATEMENT_DEALLOCATE
+               : word->role == ROLE_EXPLAIN                             ? STATEMENT_EXPLAIN
                : word->role == ROLE_CREATE || word->role == ROLE_CHANGE ? STATEMENT_DATABASE
                                                                         : STATEMENT_OTHER;
     case STATEMENT_SET:
@@ -229,11 +242,21 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
     case STATEMENT_PREPARE:
         if (word->role == ROLE_TRANSACTION)
             return STATEMENT_PREPARE_TRANSACTION;
-        scan->signs |= SQL_SIGN_PREPARE;
+        scan->signs |= SQL_SIGN_PREPARE | SQL_SIGN_STATEMENT;
         return STATEMENT_OTHER;
     case STATEMENT_PREPARE_TRANSACTION:
-        scan->signs |= SQL_SIGN_PREPARE;
+        scan->signs |= SQL_SIGN_PREPARE | SQL_SIGN_STATEMENT;
         return STATEMENT_OTHER;
+    case STATEMENT_DEALLOCATE:
+        if (word->role == ROLE_PREPARE)
+            return STATEMENT_DEALLOCATE;
+        if (word->role != ROLE_ALL)
+            scan->signs |= SQL_SIGN_STATEMENT;
+        return STATEMENT_OTHER;
+    case STATEMENT_EXPLAIN:
+        if (word->role == ROLE_EXECUTE)
+            scan->signs |= SQL_SIGN_STATEMENT;
+        return STATEMENT_EXPLAIN;
     case STATEMENT_DECLARE:
         if (word->role == ROLE_HOLD && scan->previous == ROLE_WITH)
             scan->signs |= SQL_SIGN_HOLD;
@@ -301,6 +324,8 @@ void sql_word_ended(struct sql_scan *scan, bool is_quoted)
         word = &nothing;
     if (word->role == ROLE_TEMP && scan->previous == ROLE_CREATE)
         scan->signs |= SQL_SIGN_TEMP;
+    if (word->role == ROLE_EXECUTE && scan->previous == ROLE_RELATION)
+        scan->signs |= SQL_SIGN_STATEMENT; /* CREATE TABLE t AS EXECUTE */
     if (word->role == ROLE_UESCAPE && scan->has_unicode_name)
         scan->signs |= SQL_SIGN_OTHER; /* the name was spelt with escapes unknown to us */
     if (scan->statement != STATEMENT_OTHER)

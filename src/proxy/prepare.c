@@ -355,6 +355,9 @@ static struct prepared_head translate_parse(struct client *client, struct server
         return prepare_passes();
     }
     stream_queue(&server->stream, before, before_length);
+    if (!known &&
+        ((client->pins | client->asks) & (PIN_BIT(PIN_PREPARE) | PIN_BIT(PIN_STATEMENTS))))
+        prepare_queue_probe(client, head.name);
     if (known)
         parse_again(client, server, message, &head, known);
     else
@@ -481,7 +484,7 @@ void prepare_make_private(struct client *client, struct server *server)
 {
     const struct backend_statement *there;
     const struct client_statement *each;
-    if (!outstanding_is_empty(&server->outstanding) || server->status == 'E')
+    if (!outstanding_is_ours(&server->outstanding) || server->status == 'E')
         return;
     TAILQ_FOREACH (there, &server->statements.used, link) {
         prepare_queue_close(server, there->statement->name);

@@ -30,7 +30,12 @@ struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32
 void prepare_trim(struct client *client, struct server *server);
 /* Takes into account what `outstanding` has learned from the server's last message. */
 void prepare_answered(struct server *server);
-/* Puts the client's statements on its backend under its own names, and no others: it looks at pg_prepared_statements. */
+/* Whether SQL of SQL_SIGN_STATEMENT (not all of which is looked at: a plain DEALLOCATE is translated, unless the text is kept
+ * as a statement with a name) speaks of a statement that the client has prepared by the protocol. */
+bool prepare_is_named_in(const struct client *client, bool is_kept, const char *text,
+                         size_t length);
+/* Puts the client's statements on its backend under its own names, and no others: it looks at pg_prepared_statements, or
+ * names them in SQL. */
 void prepare_make_private(struct client *client, struct server *server);
 /* A client that comes from another process of an upgrade has this statement (policy/prepared.h) under this name. */
 void prepare_carry(struct client *client, const char *name, size_t name_length, const uint8_t *body,

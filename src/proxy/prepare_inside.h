@@ -25,6 +25,9 @@ void prepare_queue_parse(struct server *server, const char *name, const void *bo
 void prepare_queue_close(struct server *server, const char *name);
 /* A name under which nothing is ever left: closing it does nothing, and is answered. */
 void prepare_no_name(const struct client *client, char name[STATEMENT_NAME_BYTES]);
+/* Ahead of a Parse of a name that SQL may have prepared, which the map of the client's names does not show: an empty
+ * statement under that name, which the server refuses if so, and its Close. */
+void prepare_queue_probe(struct client *client, const char *name);
 
 /* A Query, or a Parse of the unnamed statement, that deallocates a statement of the protocol. */
 struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t type,

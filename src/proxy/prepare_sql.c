@@ -2,7 +2,8 @@
  * prepare_sql.c - where SQL meets prepared statements, and session state that a pool does not want.
  *
  * DEALLOCATE of a statement that the client prepared by the protocol: others use what is there under our name, so a
- * sacrifice is prepared for the server to deallocate, and its answer is the client's.  And `pin = deny`: a statement
+ * sacrifice is prepared for the server to deallocate, and its answer is the client's.  Whatever else names one (EXECUTE,
+ * PREPARE, a DEALLOCATE among other statements) needs the names to be the client's own on its backend.  And `pin = deny`: a statement
  * that would tie its backend is replaced by one that raises an error which explains, so that the transaction
  * that it stands in fails as with any other error.
  */
@@ -12,6 +13,7 @@
 
 #include "base/memory.h"
 #include "proto/build.h"
+#include "proto/sql_names.h"
 #include "proto/sqlstate.h"
 #include "proxy/prepare_inside.h"
 
@@ -19,10 +21,15 @@
 
 /* ---- DEALLOCATE in SQL, which some drivers say for Close ---- */
 
+static bool is_name_byte(char c)
+{
+    return c == '_' || c == '$' || isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
+}
+
 static bool skip_word(const char **at, const char *word)
 {
     size_t length = strlen(word);
-    if (strncasecmp(*at, word, length) != 0 || (*at)[length] == '_' || isalnum((*at)[length]))
+    if (strncasecmp(*at, word, length) != 0 || is_name_byte((*at)[length]))
         return false;
     *at += length;
     *at += strspn(*at, " \t\r\n\f");
@@ -43,7 +50,7 @@ static bool read_deallocate(const char *text, char *name, size_t *length)
         if (*at++ != '"' || *at == '"')
             return false;
     } else {
-        for (; *at == '_' || isalnum((unsigned char)*at); at++)
+        for (; is_name_byte(*at); at++)
             name[count++] = (char)tolower((unsigned char)*at);
         if (count == 3 && memcmp(name, "all", 3) == 0)
             return false; /* the tag of its answer tells */
@@ -100,6 +107,53 @@ struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t
     stream_queue_buffer(&server->stream, &changed);
     client_statement_remove(prepare_table(client), &client->statements, name, length);
     return (struct prepared_head){.taken = at_hand, .is_changed = true};
+}
+
+/* ---- EXECUTE and its kin in SQL, of what was prepared by the protocol ---- */
+
+struct search {
+    const struct client_statements *statements;
+    bool has_found;
+};
+
+static void look_up(void *arg, const char *name, size_t length)
+{
+    struct search *search = arg;
+    search->has_found |= !name || client_statement_find(search->statements, name, length);
+}
+
+static bool may_pin(const struct client *client)
+{
+    const struct config_pool *config = client->pool->config;
+    return config->pin_limit < 0 || client->pins != 0 || client->pool->pinned < config->pin_limit;
+}
+
+bool prepare_is_named_in(const struct client *client, bool is_kept, const char *text, size_t length)
+{
+    char name[DEALLOCATE_MAX];
+    size_t name_length;
+    struct search search = {.statements = &client->statements};
+    bool is_translated = !is_kept && length < DEALLOCATE_MAX - 2 * PREPARE_HEADER_BYTES &&
+                         read_deallocate(text, name, &name_length);
+    if (!client->statements.by_name || is_translated || !may_pin(client))
+        return false;
+    sql_statement_names(text, length, look_up, &search);
+    return search.has_found;
+}
+
+void prepare_queue_probe(struct client *client, const char *name)
+{
+    static const uint8_t nothing[] = {0, 0, 0}; /* no text and no parameter types */
+    struct server *server = client->server;
+    struct buffer message = {0};
+    prepare_queue_parse(server, name, nothing, sizeof(nothing));
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
+    size_t mark = build_begin(&message, 'C');
+    build_u8(&message, 'S');
+    build_text(&message, name);
+    build_end(&message, mark);
+    stream_queue_buffer(&server->stream, &message);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
 }
 
 /* ---- a pool that does not pin ---- */

@@ -144,7 +144,7 @@ static const char *whole_text(uint8_t type, const uint8_t *bytes, size_t at_hand
 }
 
 /* What the text of a statement asks of us before it may go.  Returns its signs. */
-static uint32_t prepare_way(struct client *client, const char *text, size_t length,
+static uint32_t prepare_way(struct client *client, bool is_kept, const char *text, size_t length,
                             const uint8_t **before, size_t *before_length,
                             struct prepared_head *head)
 {
@@ -152,7 +152,10 @@ static uint32_t prepare_way(struct client *client, const char *text, size_t leng
     uint32_t signs = sql_memo_signs(&client->proxy->memo, text, length);
     if (signs & SQL_SIGN_DATABASE)
         client->database_step = DATABASE_COMMAND_SENT;
-    if ((signs & SQL_SIGN_LOOK) && !client->has_private_names) {
+    bool needs_names =
+        (signs & SQL_SIGN_LOOK) ||
+        ((signs & SQL_SIGN_STATEMENT) && prepare_is_named_in(client, is_kept, text, length));
+    if (needs_names && !client->has_private_names) {
         stream_queue(&server->stream, *before, *before_length);
         *before_length = 0;
         head->is_changed = true;
@@ -192,7 +195,8 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     }
     bool was_changed = false;
     if (text) {
-        signs = prepare_way(client, text, length, &before, &before_length, &head);
+        bool is_kept = type == 'P' && bytes[HEADER_BYTES] != 0;
+        signs = prepare_way(client, is_kept, text, length, &before, &before_length, &head);
         was_changed = head.is_changed;
         head = prepare_refusal(client, type, message, signs, before, before_length);
     }

@@ -101,6 +101,34 @@ static void test_many_nested_calls_cost_little(void **state)
                      SQL_CONFIG_UNKNOWN | SQL_CONFIG_SEEN);
 }
 
+static void collect_statement(void *arg, const char *name, size_t length)
+{
+    char *all = arg;
+    snprintf(all + strlen(all), 256 - strlen(all), "%.*s ", name ? (int)length : 1,
+             name ? name : "?");
+}
+
+static void assert_statements(const char *text, const char *names)
+{
+    char all[256] = "";
+    sql_statement_names(text, strlen(text), collect_statement, all);
+    assert_string_equal(all, names);
+}
+
+static void test_prepared_statements_are_named_as_the_server_reads_them(void **state)
+{
+    (void)state;
+    assert_statements("EXECUTE Foo(1); DEALLOCATE PREPARE \"Foo\"", "foo Foo ");
+    assert_statements("/* a */ deallocate /* b */ m\xc3\xbc; prepare a$1 AS SELECT 1",
+                      "m\xc3\xbc a$1 ");
+    assert_statements("DEALLOCATE \"a\"\"b\"; EXECUTE U&\"\\0061\"", "? ? ");
+    assert_statements("EXECUTE u", "u ");
+    assert_statements("SELECT 'EXECUTE a', $$EXECUTE b$$ -- EXECUTE c", "");
+    assert_statements("DEALLOCATE", "");
+    assert_statements("EXECUTE nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnX",
+                      "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -108,6 +136,7 @@ int main(void)
         cmocka_unit_test(test_set_config_says_what_it_sets),
         cmocka_unit_test(test_hostile_names_are_not_learned),
         cmocka_unit_test(test_literals_of_every_kind_are_read_to_their_end),
+        cmocka_unit_test(test_prepared_statements_are_named_as_the_server_reads_them),
         cmocka_unit_test(test_many_nested_calls_cost_little),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,115 @@
+"""Sessions of one client that no random session says, each by what it does: the same answers as on a connection of its own.
+
+Every case is played on a connection of its own and through a pool of three backends.  Between two transactions of the
+client two strangers change places: one begins a transaction on a free backend and leaves settings there, the other
+commits its own.  So the client meets another backend, and one with other settings, whenever it may.
+"""
+
+import itertools
+
+import pytest
+
+from scripts import batch, in_order, normalized, prepare_server, q, wire_to, x
+from server import PASSWORD, ROLE
+from wire import bind, close, describe, execute, extended, parse, sync
+
+LONG = "n" * 63
+ONE, PLUS = "SELECT 1", "SELECT $1::int + 1"
+
+
+def prepared(name, sql):
+    return batch(f"prepare {name!r}", parse(name, sql))
+
+
+def run(name, *values):
+    return batch(f"run {name!r}", bind("", name, values) + describe("P") + execute())
+
+
+def deallocated(name, sql):
+    return [prepared(name, ONE), run(name), q(sql), run(name)]
+
+
+STATEMENTS = {
+    "DEALLOCATE of a name that is not ASCII": deallocated("mü", "DEALLOCATE mü"),
+    "DEALLOCATE of a name with a dollar": deallocated("a$1", "DEALLOCATE a$1"),
+    "DEALLOCATE of a name with a quote": deallocated('a"1', 'DEALLOCATE "a""1"'),
+    "DEALLOCATE of a name with escapes": deallocated("a", 'DEALLOCATE U&"\\0061"'),
+    "DEALLOCATE behind a comment": deallocated("a", "/* bye */ DEALLOCATE a"),
+    "DEALLOCATE before a comment": deallocated("a", "DEALLOCATE a -- bye"),
+    "DEALLOCATE among others": deallocated("a", "SELECT 1; DEALLOCATE a; SELECT 2"),
+    "DEALLOCATE of two": [prepared("a", ONE), prepared("b", PLUS), q("DEALLOCATE a; DEALLOCATE b"), run("a"), run("b", 1)],
+    "DEALLOCATE in a long text": deallocated("a", "DEALLOCATE a" + " " * 400),
+    "DEALLOCATE that is a statement itself": [prepared("a", ONE), prepared("d", "DEALLOCATE a"), run("d"), run("a"), run("d")],
+    "EXECUTE": [prepared("a", PLUS), q("EXECUTE a(1)"), x("EXECUTE a(2)"), run("a", 3), q("DEALLOCATE a"), q("EXECUTE a(4)")],
+    "EXECUTE in EXPLAIN": [prepared("a", PLUS), q("EXPLAIN (COSTS off) EXECUTE a(1)")],
+    "EXECUTE in CREATE TABLE": [
+        prepared("a", PLUS), q("CREATE TEMP TABLE made AS EXECUTE a(5)"), q("SELECT * FROM made"), q("DROP TABLE made")],
+    "EXECUTE in a transaction": [q("BEGIN"), prepared("a", PLUS), q("EXECUTE a(1)"), q("COMMIT"), q("EXECUTE a(2)")],
+    "a look at pg_prepared_statements": [prepared("a", PLUS), q("SELECT name, statement FROM pg_prepared_statements")],
+    "PREPARE of a name that the protocol has": [prepared("a", "SELECT 2"), q("PREPARE a AS SELECT 1"), q("EXECUTE a"), run("a")],
+    "Parse of a name that SQL has": [
+        q("PREPARE a AS SELECT 1"), prepared("a", "SELECT 2"), run("a"), prepared("b", "SELECT 3"), run("b"),
+        q("DEALLOCATE a"), prepared("a", "SELECT 2"), run("a"), run("b")],
+    "Parse of a name that has a statement too long to be shared": [
+        prepared("a", "SELECT 1 /*" + "x" * 40000 + "*/"), prepared("a", "SELECT 2"), run("a"),
+        batch("close", close("S", "a")), prepared("a", "SELECT 2"), run("a")],
+    "names that are one where the server cuts them": [
+        prepared(LONG + "1", ONE), run(LONG + "2"), batch("close", close("S", LONG + "3")), run(LONG), prepared(LONG + "4", ONE)],
+}
+
+
+class Strangers:
+    """Whoever else uses the pool."""
+
+    SETTINGS = ("TimeZone = 'Asia/Kolkata'", "DateStyle = 'SQL, DMY'", "work_mem = '66MB'", "search_path = pg_catalog",
+                "standard_conforming_strings = off", "bytea_output = escape", "my.c = 'a stranger''s'")
+
+    def __init__(self, proxy):
+        self.here, self.there = proxy.wire(), proxy.wire()
+        self.settings = itertools.cycle(self.SETTINGS)
+        self.there.query("BEGIN")
+
+    def change_places(self):
+        assert not self.here.query("BEGIN").errors
+        for setting in itertools.islice(self.settings, 3):
+            self.here.query(f"SET {setting}")
+        self.here.ask(parse("", f"SELECT '{next(self.settings)[:5]}'"))
+        self.there.query("COMMIT")
+        self.here, self.there = self.there, self.here
+
+    def close(self):
+        self.here.close()
+        self.there.close()
+
+
+def played(wire, steps, before_each):
+    answers = [sorted(wire.parameters.items())]
+    for step in steps:
+        if not answers[1:] or answers[-1][1][-1] == ("Z", b"I"):
+            before_each()
+        wire.send(step.say)
+        messages = [normalized(m) for _ in range(step.readies) for m in wire.until("Z")]
+        answers.append((step.note, in_order(messages)))
+    wire.close()
+    return answers
+
+
+@pytest.fixture
+def assert_same(start_proxy, postgres):
+    prepare_server(postgres)
+    proxy = start_proxy(automation={"size": 3, "max_overflow": 0, "timeout": 5})
+
+    def check(steps, **parameters):
+        own = played(wire_to(postgres.port, ROLE, PASSWORD, parameters), steps, lambda: None)
+        strangers = Strangers(proxy)
+        shared = played(wire_to(proxy.port(), ROLE, PASSWORD, parameters), steps, strangers.change_places)
+        strangers.close()
+        for before, now in zip(own, shared):
+            assert now == before
+
+    return check
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statements_of_the_protocol_in_sql(assert_same, name):
+    assert_same(STATEMENTS[name])
