@@ -287,11 +287,12 @@ bool session_may_fail(const struct settings *from, const struct settings *to, bo
     return false;
 }
 
-void session_restore(struct buffer *sql, const struct settings *base)
+void session_restore(struct buffer *sql, const struct settings *base, bool is_local)
 {
     const char *value;
     bool is_first = true;
-    append(sql, "SELECT pg_catalog.set_config(b.n, b.v, false) FROM (VALUES ");
+    append(sql, is_local ? "SELECT pg_catalog.set_config(b.n, b.v, true) FROM (VALUES "
+                         : "SELECT pg_catalog.set_config(b.n, b.v, false) FROM (VALUES ");
     for (const char *name = NULL; (name = settings_next(base, name, &value));) {
         append(sql, is_first ? "(" : ",(");
         append_literal(sql, name);

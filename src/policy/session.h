@@ -64,7 +64,7 @@ void session_difference(struct buffer *sql, const struct settings *from, const s
  * be gone or need a right, unlike the common ones. */
 bool session_may_fail(const struct settings *from, const struct settings *to, bool is_unknown);
 /* Appends a query that puts those of `base` in force again that a RESET has just undone: RESET on a connection of the
- * client's own goes back to its start-up packet (protocol 55.2.1). */
-void session_restore(struct buffer *sql, const struct settings *base);
+ * client's own goes back to its start-up packet (protocol 55.2.1).  When `is_local`, for this transaction: after SET LOCAL .. TO DEFAULT. */
+void session_restore(struct buffer *sql, const struct settings *base, bool is_local);
 
 #endif

@@ -33,7 +33,7 @@ enum sql_sign {
     SQL_SIGN_RESET =
         1 << 14, /* RESET, SET ... TO DEFAULT, DISCARD: settings as they were at login */
     SQL_SIGN_CONFIG = 1 << 15, /* set_config(): sql_names.h tells of which setting */
-    SQL_SIGN_SEED = 1 << 16,   /* setseed() */
+    SQL_SIGN_SEED = 1 << 16,   /* setseed(), SET seed */
     SQL_SIGN_FUNCTION =
         1 << 17,             /* a call of a function that is not known to leave nothing behind */
     SQL_SIGN_UNDO = 1 << 18, /* UNLISTEN, CLOSE, DROP, DEALLOCATE, an unlock: state may be gone */
@@ -43,7 +43,8 @@ enum sql_sign {
     SQL_SIGN_CURRVAL = 1 << 22,  /* currval, lastval */
     SQL_SIGN_INSERT = 1 << 23,   /* INSERT, COPY, MERGE: may draw from a sequence */
     SQL_SIGN_WRITE = 1 << 24, /* INSERT, UPDATE, DELETE, MERGE, COPY, TRUNCATE: may fire triggers */
-    SQL_SIGN_TRIGGER = 1 << 25, /* the word itself: one may have been made */
+    SQL_SIGN_TRIGGER = 1 << 25,     /* the word itself: one may have been made */
+    SQL_SIGN_LOCAL_RESET = 1 << 27, /* SET LOCAL ... TO DEFAULT */
     SQL_SIGN_STATEMENT =
         1 << 26 /* PREPARE, EXECUTE, DEALLOCATE: sql_names.h tells of which statement */
 };

@@ -230,6 +230,8 @@ static uint32_t read_config(struct reader *reader, sql_name_callback named, void
         return SQL_CONFIG_UNKNOWN;
     struct token is_local = read_argument(reader, &end);
     *reader = inside;
+    if (name.kind == TOKEN_LITERAL && names(&name, "seed"))
+        return SQL_CONFIG_SEED;
     if (is_word(&is_local, "true") ||
         (is_local.kind == TOKEN_LITERAL && (names(&is_local, "true") || names(&is_local, "t"))))
         return 0;

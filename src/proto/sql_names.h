@@ -21,6 +21,7 @@ enum sql_config {
     SQL_CONFIG_SETTING = 1, /* a setting whose name is known */
     SQL_CONFIG_ROLE = 2,    /* role or session_authorization */
     SQL_CONFIG_UNKNOWN = 4, /* one whose name is computed */
+    SQL_CONFIG_SEED = 16,   /* seed, which outlives the transaction in any case */
     SQL_CONFIG_SEEN =
         8 /* there was a call at all; and if the caller knows of one, none seen means that it was misread */
 };

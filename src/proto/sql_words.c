@@ -13,7 +13,8 @@
 enum statement {
     STATEMENT_EMPTY, /* nothing but parentheses yet */
     STATEMENT_SET,
-    STATEMENT_SETTING, /* SET and its first word, or RESET: role and default matter */
+    STATEMENT_SETTING,   /* SET and its first word, or RESET: role and default matter */
+    STATEMENT_SET_LOCAL, /* and its first word: default matters */
     STATEMENT_SET_SCOPE, /* SET LOCAL, TRANSACTION, CONSTRAINTS: unless a dot follows, as in SET local.x */
     STATEMENT_PREPARE,
     STATEMENT_PREPARE_TRANSACTION, /* unless a word follows: then that is the statement's name */
@@ -56,7 +57,9 @@ enum role {
     ROLE_DEALLOCATE,
     ROLE_ALL, /* of DEALLOCATE */
     ROLE_EXPLAIN,
-    ROLE_EXECUTE
+    ROLE_EXECUTE,
+    ROLE_SESSION,
+    ROLE_SEED /* the setting that is setseed() */
 };
 
 /* Whether a parenthesis after a name is that of a list of columns. */
@@ -91,12 +94,13 @@ static const struct {
             {"for", ROLE_FOR, 0, 0},
             {"all", ROLE_ALL, 0, 0}}},
     [4] = {FIRST('c') | FIRST('d') | FIRST('h') | FIRST('i') | FIRST('l') | FIRST('r') |
-               FIRST('t') | FIRST('w'),
+               FIRST('s') | FIRST('t') | FIRST('w'),
            {{"into", ROLE_INTO, 0, 0},
             {"with", ROLE_WITH, 0, 0},
             {"hold", ROLE_HOLD, 0, 0},
             {"temp", ROLE_TEMP, 0, 0},
             {"role", ROLE_ROLE, 0, 0},
+            {"seed", ROLE_SEED, 0, 0},
             {"copy", ROLE_RELATION, SQL_SIGN_INSERT | SQL_SIGN_WRITE, 0},
             {"drop", ROLE_CHANGE, SQL_SIGN_UNDO, 0},
             {"call", ROLE_NONE, SQL_SIGN_CODE, 0},
@@ -132,6 +136,7 @@ static const struct {
             {"replace", ROLE_FILLER, 0, 0},
             {"uescape", ROLE_UESCAPE, 0, 0},
             {"trigger", ROLE_NONE, 0, SQL_SIGN_TRIGGER},
+            {"session", ROLE_SESSION, 0, 0},
             {"discard", ROLE_NONE, SQL_SIGN_DISCARD | SQL_SIGN_RESET, 0},
             {"setseed", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_SEED},
             {"nextval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
@@ -203,9 +208,11 @@ static uint32_t prefix_signs(const char *word, size_t length)
     return 0;
 }
 
-/* SET ROLE, SET SESSION AUTHORIZATION, RESET ROLE; SET x TO DEFAULT, SET TIME ZONE LOCAL. */
+/* SET ROLE, SET SESSION AUTHORIZATION, RESET ROLE; SET x TO DEFAULT, SET TIME ZONE LOCAL; SET seed. */
 static uint32_t setting_signs(const struct meaning *word)
 {
+    if (word->role == ROLE_SEED)
+        return SQL_SIGN_SEED;
     if (word->role == ROLE_ROLE)
         return SQL_SIGN_ROLE;
     return word->role == ROLE_DEFAULT || word->role == ROLE_LOCAL ? SQL_SIGN_RESET : 0;
@@ -233,8 +240,17 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
         scan->signs |= SQL_SIGN_SET | setting_signs(word);
         return STATEMENT_SETTING;
     case STATEMENT_SETTING:
-        scan->signs |= setting_signs(word);
+        if (word->role != ROLE_SEED || scan->previous == ROLE_SESSION)
+            scan->signs |= setting_signs(word);
         return STATEMENT_SETTING;
+    case STATEMENT_SET_SCOPE:
+        if (word->role == ROLE_SEED)
+            scan->signs |= SQL_SIGN_SET | SQL_SIGN_SEED; /* what it has seeded stays so */
+        return STATEMENT_SET_LOCAL;
+    case STATEMENT_SET_LOCAL:
+        if (word->role == ROLE_DEFAULT || word->role == ROLE_LOCAL)
+            scan->signs |= SQL_SIGN_LOCAL_RESET;
+        return STATEMENT_SET_LOCAL;
     case STATEMENT_DATABASE:
         if (word->role == ROLE_DATABASE)
             scan->signs |= SQL_SIGN_DATABASE;

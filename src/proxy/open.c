@@ -100,7 +100,8 @@ static char *start_key(const struct client *client)
     struct buffer key = {0};
     for (size_t i = 0; i < client->startup->setting_count; i++) {
         const struct startup_setting *setting = &client->startup->settings[i];
-        if (is_in_force(client, setting))
+        if (is_in_force(client, setting) ||
+            strcasecmp(setting->name, "seed") == 0) /* which seeds nothing at a login */
             continue;
         char *item = memory_printf("%zu:%s=%zu:%s;", strlen(setting->name), setting->name,
                                    strlen(setting->value), setting->value);

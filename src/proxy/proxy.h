@@ -209,6 +209,7 @@ struct client {
     bool has_private_names : 1; /* its statements are on its backend under its own names */
     bool has_unasked : 1; /* something was run since the server was asked what the session holds */
     bool saw_reset : 1;   /* a statement since the last Sync goes back to start-up settings */
+    bool resets_locally : 1;     /* and it is SET LOCAL .. TO DEFAULT alone */
     bool must_restore_again : 1; /* a cancel has hit the query that was to restore them */
     uint16_t restores;           /* such on their way */
     uint16_t provided;     /* unnamed statements that we have put on its backend, on their way */

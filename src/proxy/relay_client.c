@@ -188,8 +188,8 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     const char *text = whole_text(type, bytes, at_hand, message, &length);
     uint32_t signs = 0;
     if (!settle_is_shared(client)) {
-        if (text && (sql_signs(text, length) & SQL_SIGN_RESET))
-            client->saw_reset = true;
+        if (text)
+            settle_note_resets(client, sql_signs(text, length));
         outstanding_sent(&server->outstanding, type);
         return head;
     }

@@ -194,12 +194,21 @@ void settle_learn_customs(struct proxy *proxy, const struct settings *settings)
     }
 }
 
+/* random() is the client's to the end: nothing tells where it stands, and DISCARD ALL leaves it as it was seeded. */
+static void note_seed(struct client *client)
+{
+    client->server->is_spoilt = true;
+    settle_pin(client, PIN_BIT(PIN_OTHER));
+}
+
 static void note_config(struct client *client, uint32_t config)
 {
     if (config & SQL_CONFIG_SETTING)
         client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST) | PIN_BIT(PIN_ROLE);
     if (config & SQL_CONFIG_ROLE)
         client->asks |= PIN_BIT(PIN_ROLE);
+    if (config & SQL_CONFIG_SEED)
+        note_seed(client);
     if (config & SQL_CONFIG_UNKNOWN) {
         client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_ROLE);
         settle_pin(client, PIN_BIT(PIN_OTHER)); /* the server would not list a custom one */
@@ -255,6 +264,15 @@ static void note_triggers(struct client *client, uint32_t signs)
     }
 }
 
+void settle_note_resets(struct client *client, uint32_t signs)
+{
+    if (!(signs & (SQL_SIGN_RESET | SQL_SIGN_LOCAL_RESET)))
+        return;
+    client->resets_locally =
+        !(signs & SQL_SIGN_RESET) && (client->resets_locally || !client->saw_reset);
+    client->saw_reset = true;
+}
+
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
 {
     client->has_unasked = true;
@@ -278,11 +296,10 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         note_triggers(client, signs);
     if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE))
         client->server->watches_tags = true;
-    if (signs & SQL_SIGN_RESET)
-        client->saw_reset = true;
+    settle_note_resets(client, signs);
     client->saw_copy = (signs & SQL_SIGN_INSERT) != 0;
     if (signs & SQL_SIGN_SEED)
-        client->server->is_spoilt = true; /* DISCARD ALL leaves random() as it was seeded */
+        note_seed(client);
 }
 
 /* The same as a simple query, but that the client's unnamed statement and portals stay what they are: it runs in the
@@ -336,7 +353,8 @@ void settle_restore(struct client *client, struct server *server,
     if (client->base->count == 0 || server->outstanding.is_skipping ||
         server->outstanding.is_open || server->outstanding.is_copying_in)
         return;
-    session_restore(&sql, client->base);
+    session_restore(&sql, client->base, client->resets_locally && injection == INJECTION_RESTORE);
+    client->resets_locally = false;
     buffer_append(&sql, "", 1);
     queue_aside(server, (const char *)buffer_bytes(&sql), injection);
     buffer_free(&sql);
@@ -415,8 +433,34 @@ static bool hides_temporary(const struct settings *settings)
     return (path && strstr(path, "pg_temp")) || settings_get(settings, "temp_buffers");
 }
 
+/* Code that was not seen has put settings back, and the server does not know that it is the start-up packet's values that
+ * they go back to: these are added to what was found, and must be put in force.  NULL when all are there. */
+static struct settings *with_base(struct client *client, const struct settings *found)
+{
+    struct settings_draft draft = {0};
+    const char *value;
+    bool is_complete = true;
+    for (const char *name = NULL; (name = settings_next(client->base, name, &value));) {
+        if (setting_is_custom(name) || settings_get(found, name))
+            continue;
+        settings_draft_add(&draft, name, value);
+        is_complete = false;
+    }
+    if (is_complete)
+        return NULL;
+    for (const char *name = NULL; (name = settings_next(found, name, &value));)
+        settings_draft_add(&draft, name, value);
+    return settings_intern(table_of(client), &draft);
+}
+
 static void take_settings(struct client *client, struct server *server, struct settings *settings)
 {
+    struct settings *whole = client->state == CLIENT_LOGIN ? NULL : with_base(client, settings);
+    if (whole) {
+        settings_drop(table_of(client), settings);
+        settings = whole;
+        client->must_restore_again = true;
+    }
     if (hides_temporary(settings))
         server->found |= PIN_BIT(PIN_SETTING);
     replace(table_of(client), &client->settings, settings);

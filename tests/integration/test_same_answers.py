@@ -58,6 +58,21 @@ STATEMENTS = {
 }
 
 
+ZONE = q("SELECT current_setting('TimeZone')")
+SETTINGS = {
+    "SET LOCAL TO DEFAULT": [q("BEGIN"), q("SET LOCAL TimeZone TO DEFAULT"), ZONE, q("COMMIT"), ZONE],
+    "SET LOCAL TO DEFAULT over SET": [
+        q("SET TimeZone = 'Europe/Rome'"), q("BEGIN"), x("SET LOCAL TimeZone TO DEFAULT"), ZONE, q("COMMIT"), ZONE],
+    "SET LOCAL TIME ZONE LOCAL": [
+        q("SET TimeZone = 'Europe/Rome'"), q("BEGIN"), q("SAVEPOINT a"), q("SET LOCAL TIME ZONE LOCAL"), ZONE,
+        q("ROLLBACK TO a"), ZONE, q("COMMIT"), ZONE],
+    "SET LOCAL TO DEFAULT outside of a transaction": [q("SET LOCAL TimeZone TO DEFAULT"), ZONE],
+    "SET LOCAL TO DEFAULT beside RESET": [
+        q("SET TimeZone = 'Europe/Rome'"), q("BEGIN; SET LOCAL TimeZone TO DEFAULT; RESET work_mem"), ZONE, q("ROLLBACK"), ZONE],
+}
+START = {"TimeZone": "Asia/Tokyo", "options": "-c work_mem=7MB"}
+
+
 class Strangers:
     """Whoever else uses the pool."""
 
@@ -113,3 +128,22 @@ def assert_same(start_proxy, postgres):
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_statements_of_the_protocol_in_sql(assert_same, name):
     assert_same(STATEMENTS[name])
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_the_start_up_packet(assert_same, name):
+    assert_same(SETTINGS[name], **START)
+
+
+def test_what_code_has_reset_goes_back_to_the_start_up_packet(start_proxy):
+    """The server knows it first when it is asked, so one statement more may still find its own defaults."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    for reset in ("RESET TimeZone", "SET TimeZone TO DEFAULT", "RESET ALL"):
+        for tie in ("SELECT 1", "LISTEN a"):
+            with proxy.wire(**START) as client:
+                client.query(tie)
+                client.query("SET TimeZone = 'Europe/Rome'")
+                assert not client.query(f"DO $$BEGIN {reset}; END$$").errors
+                client.query("SELECT 1")
+                assert client.query(ZONE.note).value == "Asia/Tokyo"
+                assert client.query("SHOW work_mem").value == "7MB"

@@ -191,13 +191,12 @@ def test_a_client_keeps_what_is_its_own_while_others_look(start_proxy, own_conne
                 assert mine.ask(bind("", "S_1"), execute()).rows == before, what
 
 
-SEED_UNSEEN = pytest.mark.xfail(strict=True, reason="`seed` is not known as a setting that nothing shows or resets")
-
-
 @pytest.mark.parametrize("seeds", [
     "SELECT setseed(0.5)",
-    pytest.param("SET seed = 0.5", marks=SEED_UNSEEN),
-    pytest.param("SELECT set_config('seed', '0.5', false)", marks=SEED_UNSEEN),
+    "SET seed = 0.5",
+    "BEGIN; SET LOCAL seed = 0.5; COMMIT",
+    "SELECT set_config('seed', '0.5', false)",
+    "SELECT set_config('seed', '0.5', true)",
 ])
 def test_random_is_not_what_another_client_has_seeded(start_proxy, postgres, seeds):
     """Tokens that random() makes could be told in advance."""

@@ -115,7 +115,7 @@ static void test_a_restore_asks_the_server_what_was_reset(void **state)
     (void)state;
     struct settings *base = list_of("TimeZone", "UTC", "my.x", "1", NULL);
     struct buffer sql = {0};
-    session_restore(&sql, base);
+    session_restore(&sql, base, false);
     buffer_append(&sql, "", 1);
     assert_non_null(strstr((const char *)buffer_bytes(&sql),
                            "( E'my.x', E'1',true),( E'TimeZone', E'UTC',false)"));

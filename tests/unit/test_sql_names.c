@@ -57,6 +57,7 @@ static void test_set_config_says_what_it_sets(void **state)
     assert_names("SELECT set_config('a' || 'b', 'y', false)", SQL_CONFIG_UNKNOWN, "");
     assert_names("SELECT set_config('it''s', 'y', false)", SQL_CONFIG_UNKNOWN, "");
     assert_names("SELECT set_config('role', 'bob', false)", SQL_CONFIG_ROLE, "");
+    assert_names("SELECT set_config('seed', '0.5', true)", SQL_CONFIG_SEED, "");
     assert_names("SELECT set_config('a.b', f(1, (2)), false)", SQL_CONFIG_SETTING, "a.b ");
     assert_names("SELECT set_config('a.b', $1, $2)", SQL_CONFIG_SETTING, "a.b ");
     assert_names("SELECT set_config('a.b', set_config('c.d', 'x', false), true)",
