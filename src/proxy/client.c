@@ -134,7 +134,8 @@ static void leave_backend(struct client *client)
         server->is_dirty = true;
     if ((client->pins & PIN_BIT(PIN_LOAD)) || client->lane->is_replication)
         server->is_spoilt = true;
-    server_abandon(server, client->message_left > 0 && !client->is_discarding);
+    server_abandon(server, client->message_left > 0 && !client->is_discarding,
+                   client->has_terminated);
 }
 
 /* All is said: the peer sees the end.  One that was told a FATAL is listened to until it closes too (or the sweep

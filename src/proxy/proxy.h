@@ -212,9 +212,10 @@ struct client {
     bool resets_locally : 1;     /* and it is SET LOCAL .. TO DEFAULT alone */
     bool must_restore_again : 1; /* a cancel has hit the query that was to restore them */
     uint16_t restores;           /* such on their way */
-    uint16_t provided;     /* unnamed statements that we have put on its backend, on their way */
-    bool was_warned : 1;   /* leak_warning has spoken about this link */
-    bool is_lingering : 1; /* was told a FATAL: closed when it has closed too */
+    uint16_t provided;       /* unnamed statements that we have put on its backend, on their way */
+    bool was_warned : 1;     /* leak_warning has spoken about this link */
+    bool has_terminated : 1; /* by Terminate: what it has sent before is the server's to do */
+    bool is_lingering : 1;   /* was told a FATAL: closed when it has closed too */
     bool has_said_goodbye : 1;       /* our side of the connection is shut */
     bool must_stay : 1;              /* the next process of an upgrade did not take it */
     bool is_stranger : 1;            /* console: may not even SHOW; told after its proof */
@@ -586,8 +587,8 @@ void server_forget(struct server *server);
 void server_ping(struct server *server);
 /* The transaction is over and the client gives it up, clean. */
 void server_release(struct server *server);
-/* The client has gone, whatever was going on. */
-void server_abandon(struct server *server, bool in_mid_message);
+/* The client has gone, whatever was going on.  `was_orderly`: with a Terminate, so that what runs is not cancelled. */
+void server_abandon(struct server *server, bool in_mid_message, bool was_orderly);
 /* Everything owed has been answered while no client is linked. */
 void server_settled(struct server *server);
 /* What kept a cancel from being sent may be over. */

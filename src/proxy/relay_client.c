@@ -76,6 +76,7 @@ enum verdict { VERDICT_FORWARD, VERDICT_DISCARD, VERDICT_WAIT, VERDICT_END };
 static enum verdict skip_message(struct client *client, uint8_t type)
 {
     if (type == 'X') {
+        client->has_terminated = true;
         client_close(client);
         return VERDICT_END;
     }
@@ -108,6 +109,7 @@ static enum verdict judge_message(struct client *client, uint8_t type)
     if (client->is_skipping)
         return skip_message(client, type);
     if (type == 'X') {
+        client->has_terminated = true;
         client_close(client);
         return VERDICT_END;
     }

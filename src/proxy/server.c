@@ -171,6 +171,12 @@ static void finish_messages(struct server *server)
         outstanding_sent(&server->outstanding, 'f');
         stream_write(&server->stream, copy_fail, sizeof(copy_fail));
     }
+    if (server->outstanding.is_open) { /* a Sync would commit what nobody has ended */
+        static const char rollback[] = "Q\0\0\0\x0dROLLBACK";
+        outstanding_sent(&server->outstanding, 'Q');
+        stream_write(&server->stream, (const uint8_t *)rollback, sizeof(rollback));
+        server->outstanding.is_open = true; /* should an error skip that Query, the Sync ends it */
+    }
     if (server->outstanding.is_open || server->outstanding.is_skipping) {
         outstanding_sent(&server->outstanding, 'S');
         stream_write(&server->stream, sync_message, sizeof(sync_message));
@@ -195,7 +201,7 @@ void server_settled(struct server *server)
     }
 }
 
-void server_abandon(struct server *server, bool in_mid_message)
+void server_abandon(struct server *server, bool in_mid_message, bool was_orderly)
 {
     server->client = NULL;
     events_checkin(server);
@@ -212,7 +218,7 @@ void server_abandon(struct server *server, bool in_mid_message)
     finish_messages(server);
     if (outstanding_is_empty(&server->outstanding))
         clean_further(server);
-    else
+    else if (!was_orderly)
         cancel_server(server); /* nobody waits for the result any more */
     if (server->stream.may_read)
         event_active(&server->stream.read_event, EV_READ, 0); /* what its client left unread */

@@ -8,7 +8,7 @@ import pytest
 
 import wire
 from waiting import wait_until
-from wire import bind, copy_data, execute, extended, flush, parse, query
+from wire import bind, copy_data, execute, extended, flush, parse, query, terminate
 
 
 @pytest.fixture
@@ -92,6 +92,41 @@ def test_while_its_query_runs(single, postgres, vanish):
     assert_next_client_is_fine(single)
     wait_until(lambda: not postgres.backends("query LIKE '%pg_sleep(120)%' AND state = 'active'"),
                "the abandoned query to end")
+
+
+def vanish_by_terminate(client):
+    client.send(terminate())
+    client.close()
+
+
+@pytest.mark.parametrize("leave", [vanish_by_close, vanish_by_reset, vanish_by_terminate])
+@pytest.mark.parametrize("begun", ["", "BEGIN"])
+def test_a_batch_without_its_sync_is_not_committed(single, postgres, leave, begun):
+    """As on a connection of its own: nobody has ended the transaction that it stands in."""
+    client = single.wire()
+    client.query("CREATE TABLE batches (a int)")
+    if begun:
+        client.query(begun)
+    client.send(extended("INSERT INTO batches VALUES (1)"), flush())
+    client.until("C")
+    leave(client)
+    assert_next_client_is_fine(single)
+    with single.wire() as other:
+        assert other.query("SELECT count(*) FROM batches").value == "0"
+        other.query("DROP TABLE batches")
+
+
+def test_what_was_said_before_terminate_is_done(single, postgres):
+    """A client that does not wait for its answers, and says that it goes, has not asked for an end of what runs."""
+    client = single.wire()
+    client.query("CREATE TABLE said (a int)")
+    client.send(query("SELECT pg_sleep(0.5); INSERT INTO said VALUES (1)"), query("INSERT INTO said VALUES (2)"), terminate())
+    assert client.until_closed() == []
+    wait_until(lambda: single.pool()["in_use"] == 0, "the queries to end")
+    assert_next_client_is_fine(single)
+    with single.wire() as other:
+        assert other.query("SELECT count(*) FROM said").value == "2"
+        other.query("DROP TABLE said")
 
 
 def test_with_a_half_sent_query(single, vanish):
