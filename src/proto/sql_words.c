@@ -19,6 +19,8 @@ enum statement {
     STATEMENT_PREPARE,
     STATEMENT_PREPARE_TRANSACTION, /* unless a word follows: then that is the statement's name */
     STATEMENT_DECLARE,
+    STATEMENT_ALTER,    /* likewise, or ROLE, USER: their settings matter */
+    STATEMENT_DEFAULTS, /* ALTER and one of these: SET or RESET may follow */
     STATEMENT_DATABASE, /* CREATE, ALTER, DROP: DATABASE may follow */
     STATEMENT_END,      /* COMMIT, END, ROLLBACK, ABORT */
     STATEMENT_DEALLOCATE,
@@ -51,7 +53,9 @@ enum role {
     ROLE_ROLE,    /* ROLE, AUTHORIZATION */
     ROLE_DEFAULT, /* DEFAULT in SET */
     ROLE_DATABASE,
-    ROLE_CHANGE,   /* ALTER, DROP */
+    ROLE_CHANGE, /* DROP */
+    ROLE_ALTER,
+    ROLE_USER,     /* of ALTER */
     ROLE_RELATION, /* COPY, AS: a name follows, and its parenthesis is no call's */
     ROLE_RECURSIVE,
     ROLE_DEALLOCATE,
@@ -94,13 +98,14 @@ static const struct {
             {"for", ROLE_FOR, 0, 0},
             {"all", ROLE_ALL, 0, 0}}},
     [4] = {FIRST('c') | FIRST('d') | FIRST('h') | FIRST('i') | FIRST('l') | FIRST('r') |
-               FIRST('s') | FIRST('t') | FIRST('w'),
+               FIRST('s') | FIRST('t') | FIRST('u') | FIRST('w'),
            {{"into", ROLE_INTO, 0, 0},
             {"with", ROLE_WITH, 0, 0},
             {"hold", ROLE_HOLD, 0, 0},
             {"temp", ROLE_TEMP, 0, 0},
             {"role", ROLE_ROLE, 0, 0},
             {"seed", ROLE_SEED, 0, 0},
+            {"user", ROLE_USER, 0, 0},
             {"copy", ROLE_RELATION, SQL_SIGN_INSERT | SQL_SIGN_WRITE, 0},
             {"drop", ROLE_CHANGE, SQL_SIGN_UNDO, 0},
             {"call", ROLE_NONE, SQL_SIGN_CODE, 0},
@@ -110,7 +115,7 @@ static const struct {
            {{"local", ROLE_LOCAL, 0, 0},
             {"abort", ROLE_END, 0, 0},
             {"table", ROLE_RELATION, 0, 0},
-            {"alter", ROLE_CHANGE, 0, 0},
+            {"alter", ROLE_ALTER, 0, 0},
             {"chain", ROLE_CHAIN, 0, 0},
             {"close", ROLE_NONE, SQL_SIGN_UNDO, 0},
             {"merge", ROLE_INSERT, 0, SQL_SIGN_INSERT | SQL_SIGN_WRITE},
@@ -229,6 +234,7 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
                : word->role == ROLE_DECLARE                             ? STATEMENT_DECLARE
                : word->role == ROLE_END                                 ? STATEMENT_END
                : word->role == ROLE_RESET                               ? STATEMENT_SETTING
+               : word->role == ROLE_ALTER                               ? STATEMENT_ALTER
                : word->role == ROLE_DEALLOCATE                          ? STATEMENT_DEALLOCATE
                : word->role == ROLE_EXPLAIN                             ? STATEMENT_EXPLAIN
                : word->role == ROLE_CREATE || word->role == ROLE_CHANGE ? STATEMENT_DATABASE
@@ -251,6 +257,16 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
         if (word->role == ROLE_DEFAULT || word->role == ROLE_LOCAL)
             scan->signs |= SQL_SIGN_LOCAL_RESET;
         return STATEMENT_SET_LOCAL;
+    case STATEMENT_ALTER:
+        if (word->role == ROLE_DATABASE)
+            scan->signs |= SQL_SIGN_DATABASE;
+        return word->role == ROLE_DATABASE || word->role == ROLE_ROLE || word->role == ROLE_USER
+                   ? STATEMENT_DEFAULTS
+                   : STATEMENT_OTHER;
+    case STATEMENT_DEFAULTS:
+        if (word->role == ROLE_SET || word->role == ROLE_RESET)
+            scan->signs |= SQL_SIGN_DEFAULTS;
+        return STATEMENT_DEFAULTS;
     case STATEMENT_DATABASE:
         if (word->role == ROLE_DATABASE)
             scan->signs |= SQL_SIGN_DATABASE;

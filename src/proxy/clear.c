@@ -4,6 +4,9 @@
  * DROP DATABASE and its like wait for everybody else to leave the database, for 5 s.  On a connection of the client's own nobody
  * of us would be there: so, when such a command does not come to its end at once, our free connections to what it
  * names are closed, and no new ones are opened meanwhile (contract 5).
+ *
+ * And what ALTER ROLE or DATABASE .. SET has changed is in force for whoever logs in afterwards, on a connection of the client's
+ * own.  So all connections are replaced then, busy ones when they come free.
  */
 #include <ctype.h>
 #include <string.h>
@@ -39,6 +42,14 @@ static void clear_lane(struct lane *lane, int64_t now_us)
     }
 }
 
+static void replace_all(struct proxy *proxy)
+{
+    struct lane *lane;
+    struct lane *next;
+    HASH_ITER (hh, proxy->lanes, lane, next)
+        pool_lane_dispose(&lane->lane);
+}
+
 void proxy_clear_databases(struct client *client)
 {
     struct proxy *proxy = client->proxy;
@@ -47,7 +58,13 @@ void proxy_clear_databases(struct client *client)
     bool is_stuck = is_running && proxy->now_us - client->request_us > COMMAND_STUCK_US;
     struct lane *lane;
     struct lane *next;
-    if (client->database_step == DATABASE_NO_COMMAND || !client->query)
+    if (client->database_step == DATABASE_DEFAULTS && !is_running &&
+        (!server || server->status == 'I')) {
+        client->database_step = DATABASE_NO_COMMAND;
+        replace_all(proxy);
+    }
+    if (client->database_step == DATABASE_NO_COMMAND || !client->query ||
+        client->database_step == DATABASE_DEFAULTS)
         return;
     HASH_ITER (hh, proxy->lanes, lane, next) {
         bool is_named = names_database(client->query, lane->database) ||

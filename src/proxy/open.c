@@ -78,6 +78,8 @@ static bool means_the_same(const char *name, const char *wanted, const char *rep
 static bool is_in_force(const struct client *client, const struct startup_setting *setting)
 {
     const struct lane *lane = client->lane;
+    if (strcasecmp(setting->name, "seed") == 0)
+        return true; /* at a login it seeds nothing */
     for (size_t i = 0; i < lane->parameter_count; i++) {
         if (strcasecmp(lane->parameters[i].name, setting->name) == 0)
             return means_the_same(setting->name, setting->value, lane->parameters[i].value);
@@ -100,8 +102,7 @@ static char *start_key(const struct client *client)
     struct buffer key = {0};
     for (size_t i = 0; i < client->startup->setting_count; i++) {
         const struct startup_setting *setting = &client->startup->settings[i];
-        if (is_in_force(client, setting) ||
-            strcasecmp(setting->name, "seed") == 0) /* which seeds nothing at a login */
+        if (is_in_force(client, setting))
             continue;
         char *item = memory_printf("%zu:%s=%zu:%s;", strlen(setting->name), setting->name,
                                    strlen(setting->value), setting->value);

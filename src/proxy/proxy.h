@@ -147,7 +147,12 @@ struct lane_replication {
 };
 
 /* How far a command on a database (DROP DATABASE ...) has come. */
-enum database_step { DATABASE_NO_COMMAND, DATABASE_COMMAND_SENT, DATABASE_CLEARED };
+enum database_step {
+    DATABASE_NO_COMMAND,
+    DATABASE_COMMAND_SENT,
+    DATABASE_CLEARED,
+    DATABASE_DEFAULTS /* ALTER ROLE or DATABASE .. SET was sent */
+};
 
 /* Where a client comes from: a fifth of a sockaddr_storage. */
 union client_address {

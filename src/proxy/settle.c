@@ -567,12 +567,34 @@ void settle_restored(struct server *server)
         stream_queue_buffer(&client->stream, &message);
 }
 
+/* A free backend says that something else is in force where no session has a value of its own: the server's configuration
+ * was read anew, or a standby promoted.  The next login would say the same. */
+static void note_default(struct server *server, const char *name, const char *value)
+{
+    struct lane *lane = server->lane;
+    bool is_free =
+        server->backend.state == BACKEND_IDLE || server->backend.state == BACKEND_CHECKING;
+    if (!is_free || settings_get(server->settings, name) || server->is_unknown ||
+        server->hidden_by != 0)
+        return;
+    for (size_t i = 0; i < lane->parameter_count; i++) {
+        struct parameter *parameter = &lane->parameters[i];
+        if (strcmp(parameter->name, name) != 0 || strcmp(parameter->value, value) == 0)
+            continue;
+        free(parameter->value);
+        parameter->value = memory_strdup(value);
+        open_forget_starts(server->proxy, lane);
+    }
+}
+
 bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
                       const char *value)
 {
     struct client *client = server->client;
-    if (!client)
+    if (!client) {
+        note_default(server, name, value);
         return false;
+    }
     switch (injection) {
     case INJECTION_LOGIN:
         note(client, &client->told, name, value); /* auth.c reports it when all is known */

@@ -210,3 +210,13 @@ def test_random_is_not_what_another_client_has_seeded(start_proxy, postgres, see
         client.query(seeds)
     with proxy.wire() as other:
         assert other.query("SELECT random(), random()").rows != expected
+
+
+def test_a_seed_of_the_start_up_packet_seeds_nothing(start_proxy):
+    """As at a login of one's own."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 15})
+    seen = []
+    for _ in range(2):
+        with proxy.wire(seed="0.5") as client:
+            seen.append(client.query("SELECT random()").value)
+    assert seen[0] != seen[1]

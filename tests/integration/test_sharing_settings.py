@@ -6,6 +6,7 @@ A user would lose: rows written under a wrong time zone, a driver that believes 
 import pytest
 
 from server import PASSWORD, ROLE
+from waiting import wait_until
 from wire import Wire, extended, query
 
 PARAMETERS = {
@@ -107,3 +108,44 @@ def test_settings_follow_in_pipelines(start_proxy):
             other.query("SET work_mem = '9MB'")
             client.send(query("SHOW TimeZone"), query("RESET TimeZone"), query("SHOW TimeZone"))
             assert [client.answer().rows for _ in range(3)] == [[[zone]], [], [["UTC"]]]
+
+
+def test_who_logs_in_after_alter_role_has_what_it_set(start_proxy, postgres):
+    """A connection of one's own is a new login; ours were opened before."""
+    proxy = start_proxy(automation={"size": 3, "max_overflow": 0, "timeout": 10})
+    postgres.sql("ALTER ROLE proxy CREATEROLE")  # or it may not alter itself
+    try:
+        with proxy.wire() as client:
+            for sql, expected in (("ALTER ROLE proxy SET work_mem = '23MB'", "23MB"),
+                                  ("BEGIN; ALTER USER proxy RESET ALL; ALTER DATABASE app SET work_mem = '24MB'; COMMIT", "24MB"),
+                                  ("ALTER DATABASE app RESET work_mem", "4MB")):
+                assert not client.query(sql).errors
+                others = [proxy.wire() for _ in range(3)]
+                values = [other.query("BEGIN; SHOW work_mem").value for other in others]
+                for other in others:
+                    other.close()
+                assert values == 3 * [expected], sql
+    finally:
+        postgres.sql("ALTER ROLE proxy NOCREATEROLE")
+
+
+def test_what_the_configuration_changes_is_reported_to_who_logs_in_afterwards(start_proxy, postgres):
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": 10, "pre_ping_idle": "100ms"})
+    try:
+        with proxy.wire(DateStyle="German") as client:
+            assert client.query("SHOW DateStyle").value == "German, DMY"
+            postgres.sql("ALTER SYSTEM SET timezone = 'Asia/Tokyo'")
+            postgres.sql("ALTER SYSTEM SET DateStyle = 'SQL, DMY'")
+            postgres.sql("SELECT pg_reload_conf()")
+
+            def is_told():
+                with proxy.wire() as other:
+                    return (other.parameters["TimeZone"], other.parameters["DateStyle"]) == ("Asia/Tokyo", "SQL, DMY")
+
+            wait_until(is_told, "the next login's parameters")
+            with proxy.wire() as other:
+                assert other.query("SHOW TimeZone").value == "Asia/Tokyo"
+    finally:
+        postgres.sql("ALTER SYSTEM SET timezone = 'UTC'")
+        postgres.sql("ALTER SYSTEM RESET DateStyle")
+        postgres.sql("SELECT pg_reload_conf()")
