@@ -11,6 +11,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "proxy/clear.h"
 #include "proxy/proxy.h"
 
 #define CLEARED_US       (6 * CLOCK_S) /* PostgreSQL waits 5 s for others to leave a database */

@@ -146,14 +146,6 @@ struct lane_replication {
     const char *options;
 };
 
-/* How far a command on a database (DROP DATABASE ...) has come. */
-enum database_step {
-    DATABASE_NO_COMMAND,
-    DATABASE_COMMAND_SENT,
-    DATABASE_CLEARED,
-    DATABASE_DEFAULTS /* ALTER ROLE or DATABASE .. SET was sent */
-};
-
 /* Where a client comes from: a fifth of a sockaddr_storage. */
 union client_address {
     struct sockaddr any;
@@ -210,7 +202,7 @@ struct client {
     bool
         has_set_unnamed : 1; /* a Parse or Close of its unnamed statement was sent since the last Sync */
     bool saw_copy : 1;       /* the last text may be a COPY */
-    uint8_t database_step;      /* enum database_step */
+    uint8_t database_step;      /* enum database_step (clear.h) */
     bool has_private_names : 1; /* its statements are on its backend under its own names */
     bool has_unasked : 1; /* something was run since the server was asked what the session holds */
     bool saw_reset : 1;   /* a statement since the last Sync goes back to start-up settings */
@@ -461,9 +453,6 @@ void proxy_bury(struct proxy *proxy, void *object, void (*bury)(void *object));
 /* Has the client's input looked at again at the end of the turn. */
 void proxy_read_later(struct client *client);
 struct proxy_pool *proxy_find_pool(struct proxy *proxy, const char *name);
-/* A command on a database (DROP, ALTER ... RENAME, CREATE ... TEMPLATE) that does not come to its end waits for others to
- * leave that database, for 5 s: our free connections to those that it names do.  Called at each tick. */
-void proxy_clear_databases(struct client *client);
 /* A backend has been given (BUSY) to who waited for one of its lane. */
 void proxy_granted(struct pool_waiter *waiter, struct server *server);
 

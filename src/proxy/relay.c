@@ -17,6 +17,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/auth_query.h"
+#include "proxy/clear.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/prepare.h"

@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/clear.h"
 #include "proxy/held.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"

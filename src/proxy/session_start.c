@@ -15,6 +15,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/cancel.h"
+#include "proxy/clear.h"
 #include "proxy/control.h"
 #include "proxy/events.h"
 #include "proxy/login.h"

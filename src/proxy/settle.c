@@ -33,7 +33,6 @@
 #define QUESTIONS_FAIL_MOST 3     /* in a row, before the client is tied */
 #define CUSTOMS_MAX_BYTES   4096  /* names of custom settings that are asked for */
 #define SETTINGS_MAX_BYTES  65536 /* of one session's, with their names, that are carried about */
-#define TOLD_MAX            100   /* settings that a server reports: some 15 */
 
 static struct settings_table *table_of(const struct client *client)
 {
@@ -516,104 +515,6 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
         break;
     default:
         break;
-    }
-}
-
-/* ---- what the server reports of its settings ---- */
-
-static void note(struct client *client, struct settings **list, const char *name, const char *value)
-{
-    struct settings_draft draft = {0};
-    if (*list && !settings_get(*list, name) &&
-        ((*list)->count >= TOLD_MAX || (*list)->length >= SETTINGS_MAX_BYTES))
-        return; /* no PostgreSQL: passed on, and not remembered */
-    if (*list) {
-        replace(table_of(client), list, settings_with(table_of(client), *list, name, value));
-        return;
-    }
-    settings_draft_add(&draft, name, value);
-    *list = settings_intern(table_of(client), &draft);
-}
-
-static void tell(struct client *client, const char *name, const char *value)
-{
-    if (strcmp(name, "application_name") == 0)
-        client_set_application_name(client, value);
-    note(client, &client->told, name, value);
-}
-
-static const char *last_told(const struct client *client, const char *name)
-{
-    const char *value = client->told ? settings_get(client->told, name) : NULL;
-    return value ? value : settings_get(client->base, name);
-}
-
-void settle_restored(struct server *server)
-{
-    struct client *client = server->client;
-    struct buffer message = {0};
-    const char *value;
-    if (!client || !client->untold)
-        return;
-    for (const char *name = NULL; (name = settings_next(client->untold, name, &value));) {
-        const char *before = last_told(client, name);
-        if (before && strcmp(before, value) == 0)
-            continue;
-        build_parameter_status(&message, name, value);
-        tell(client, name, value);
-    }
-    replace(table_of(client), &client->untold, NULL);
-    if (buffer_length(&message) > 0)
-        stream_queue_buffer(&client->stream, &message);
-}
-
-/* A free backend says that something else is in force where no session has a value of its own: the server's configuration
- * was read anew, or a standby promoted.  The next login would say the same. */
-static void note_default(struct server *server, const char *name, const char *value)
-{
-    struct lane *lane = server->lane;
-    bool is_free =
-        server->backend.state == BACKEND_IDLE || server->backend.state == BACKEND_CHECKING;
-    if (!is_free || settings_get(server->settings, name) || server->is_unknown ||
-        server->hidden_by != 0)
-        return;
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        struct parameter *parameter = &lane->parameters[i];
-        if (strcmp(parameter->name, name) != 0 || strcmp(parameter->value, value) == 0)
-            continue;
-        free(parameter->value);
-        parameter->value = memory_strdup(value);
-        open_forget_starts(server->proxy, lane);
-    }
-}
-
-bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
-                      const char *value)
-{
-    struct client *client = server->client;
-    if (!client) {
-        note_default(server, name, value);
-        return false;
-    }
-    switch (injection) {
-    case INJECTION_LOGIN:
-        note(client, &client->told, name, value); /* auth.c reports it when all is known */
-        return false;
-    case INJECTION_RESTORE:
-    case INJECTION_REPAIR:
-        note(client, &client->untold, name, value);
-        return false;
-    case INJECTION_NONE:
-        if (settle_is_shared(client))
-            client->asks |= PIN_BIT(PIN_SETTING);
-        if (client->restores > 0 && settings_get(client->base, name)) {
-            note(client, &client->untold, name, value);
-            return false; /* what is true is told when it has been restored */
-        }
-        tell(client, name, value);
-        return true;
-    default:
-        return false;
     }
 }
 

@@ -1,0 +1,22 @@
+/*
+ * clear.h - commands on databases and roles that concern connections which are open already.
+ */
+#ifndef PROXY_CLEAR_H
+#define PROXY_CLEAR_H
+
+#include "proxy/proxy.h"
+
+/* How far a command on a database (DROP DATABASE ...) has come. */
+enum database_step {
+    DATABASE_NO_COMMAND,
+    DATABASE_COMMAND_SENT,
+    DATABASE_CLEARED,
+    DATABASE_DEFAULTS /* ALTER ROLE or DATABASE .. SET was sent */
+};
+
+/* A command on a database (DROP, ALTER ... RENAME, CREATE ... TEMPLATE) that does not come to its end waits for others to
+ * leave that database, for 5 s: our free connections to those that it names do.  And all are replaced after a
+ * command that changes what a login brings.  Called at each tick. */
+void proxy_clear_databases(struct client *client);
+
+#endif
