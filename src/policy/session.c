@@ -183,6 +183,13 @@ static void append_name(struct buffer *sql, const char *name)
     append(sql, "\"");
 }
 
+static void append_reset(struct buffer *sql, const char *name)
+{
+    append(sql, "RESET ");
+    append_name(sql, name);
+    append(sql, ";");
+}
+
 static void append_resets(struct buffer *sql, const struct settings *from,
                           const struct settings *to)
 {
@@ -190,10 +197,20 @@ static void append_resets(struct buffer *sql, const struct settings *from,
     for (const char *name = NULL; (name = settings_next(from, name, &value));) {
         if (settings_get(to, name))
             continue;
-        append(sql, "RESET ");
-        append_name(sql, name);
-        append(sql, ";");
+        append_reset(sql, name);
     }
+}
+
+/* A custom setting that was reset is empty, which set_config() might be refused where an extension has one of that name. */
+static bool is_reset(const char *name, const char *value)
+{
+    return *value == '\0' && setting_is_custom(name);
+}
+
+static bool has_value(const struct settings *settings, const char *name, const char *value)
+{
+    const char *has = settings_get(settings, name);
+    return has && strcmp(has, value) == 0;
 }
 
 void session_difference(struct buffer *sql, const struct settings *from, const struct settings *to,
@@ -207,9 +224,11 @@ void session_difference(struct buffer *sql, const struct settings *from, const s
         append(sql, "RESET ALL;");
     else
         append_resets(sql, from, to);
+    for (const char *name = NULL; (name = settings_next(to, name, &value));)
+        if (is_reset(name, value) && (is_unknown || !has_value(from, name, value)))
+            append_reset(sql, name);
     for (const char *name = NULL; (name = settings_next(to, name, &value));) {
-        const char *old = is_unknown ? NULL : settings_get(from, name);
-        if (old && strcmp(old, value) == 0)
+        if ((!is_unknown && has_value(from, name, value)) || is_reset(name, value))
             continue;
         append(sql, is_first ? "SELECT pg_catalog.set_config(" : ",pg_catalog.set_config(");
         append_literal(sql, name);

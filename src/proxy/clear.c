@@ -43,12 +43,17 @@ static void clear_lane(struct lane *lane, int64_t now_us)
     }
 }
 
-static void replace_all(struct proxy *proxy)
+/* Others' reserved connections stay: they are replaced in their time, at nobody's bidding but their own clients'. */
+static void replace_all(const struct client *client)
 {
+    struct proxy *proxy = client->proxy;
     struct lane *lane;
     struct lane *next;
-    HASH_ITER (hh, proxy->lanes, lane, next)
-        pool_lane_dispose(&lane->lane);
+    HASH_ITER (hh, proxy->lanes, lane, next) {
+        const struct config_pool *config = lane->pool->config;
+        if (lane->pool == client->pool || !config || config->reserved == 0)
+            pool_lane_dispose(&lane->lane);
+    }
 }
 
 void proxy_clear_databases(struct client *client)
@@ -62,7 +67,7 @@ void proxy_clear_databases(struct client *client)
     if (client->database_step == DATABASE_DEFAULTS && !is_running &&
         (!server || server->status == 'I')) {
         client->database_step = DATABASE_NO_COMMAND;
-        replace_all(proxy);
+        replace_all(client);
     }
     if (client->database_step == DATABASE_NO_COMMAND || !client->query ||
         client->database_step == DATABASE_DEFAULTS)

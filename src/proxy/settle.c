@@ -398,6 +398,14 @@ static bool is_ascii(const char *text)
     return true;
 }
 
+/* What is left of a custom setting that was reset, by whomever: empty.  To this client it is something only if it knows of
+ * it, and taken over it might even be refused elsewhere, where an extension has made a setting of its own of that name. */
+static bool is_strangers(const struct client *client, const char *name, const char *value)
+{
+    return *value == '\0' && setting_is_custom(name) && client &&
+           !settings_get(client->settings, name);
+}
+
 void settle_row(struct server *server, const uint8_t *body, size_t length)
 {
     const char *name;
@@ -411,6 +419,8 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     char *copy = memory_alloc(length + 2);
     switch (pin_read_row(body, length, copy, &name, &value, &pin)) {
     case PIN_ROW_SETTING:
+        if (is_strangers(server->client, name, value))
+            break;
         settings_draft_add(&server->draft, name, value);
         if (!is_ascii(name) || !is_ascii(value)) /* its bytes mean something in one encoding only */
             server->found |= PIN_BIT(PIN_SETTING);

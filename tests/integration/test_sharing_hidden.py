@@ -124,6 +124,25 @@ def test_looking_at_an_extensions_setting_hurts_nobody(pool):
             assert not first.query("DO $$BEGIN PERFORM 2; END$$").errors
 
 
+def test_what_is_left_of_a_custom_setting_that_was_reset_is_nobody_elses(start_proxy, postgres):
+    """Where an extension has a setting of that name, an empty value is refused: a stranger's session ended of it."""
+    with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm")
+    connection.close()
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as here, proxy.wire() as there, proxy.wire() as first, proxy.wire() as second:
+        here.query("BEGIN")
+        assert here.query("SELECT similarity('a', 'b')").value == "0"
+        assert not first.query("SET pg_trgm.similarity_threshold = 0.5").errors
+        assert not second.query("SET work_mem = '5MB'").errors
+        assert not first.query("RESET pg_trgm.similarity_threshold").errors
+        there.query("BEGIN")
+        here.query("COMMIT")
+        for client, expected in ((second, "5MB"), (first, "4MB")):
+            assert client.query("SHOW work_mem").value == expected
+        there.query("COMMIT")
+
+
 def test_a_failing_command_on_a_database_leaves_the_reserved_connections_alone(pool):
     with pool.wire() as client:
         for _ in range(5):
