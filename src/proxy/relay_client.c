@@ -194,7 +194,7 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     uint32_t signs = 0;
     if (!settle_is_shared(client)) {
         if (text)
-            settle_note_resets(client, sql_signs(text, length));
+            settle_note_own(client, sql_signs(text, length), text, length);
         outstanding_sent(&server->outstanding, type);
         return head;
     }

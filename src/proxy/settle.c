@@ -263,13 +263,24 @@ static void note_triggers(struct client *client, uint32_t signs)
     }
 }
 
-void settle_note_resets(struct client *client, uint32_t signs)
+/* Start-up settings follow behind the text's Query or Sync. */
+static void note_resets(struct client *client, uint32_t signs)
 {
     if (!(signs & (SQL_SIGN_RESET | SQL_SIGN_LOCAL_RESET)))
         return;
     client->resets_locally =
         !(signs & SQL_SIGN_RESET) && (client->resets_locally || !client->saw_reset);
     client->saw_reset = true;
+}
+
+void settle_note_own(struct client *client, uint32_t signs, const char *text, size_t length)
+{
+    note_resets(client, signs);
+    bool is_seeded = (signs & SQL_SIGN_SEED) ||
+                     ((signs & SQL_SIGN_CONFIG) &&
+                      (settle_learn_names(client->proxy, signs, text, length) & SQL_CONFIG_SEED));
+    if (is_seeded || (signs & SQL_SIGN_LOAD))
+        client->server->is_spoilt = true;
 }
 
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
@@ -295,7 +306,7 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         note_triggers(client, signs);
     if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE))
         client->server->watches_tags = true;
-    settle_note_resets(client, signs);
+    note_resets(client, signs);
     client->saw_copy = (signs & SQL_SIGN_INSERT) != 0;
     if (signs & SQL_SIGN_SEED)
         note_seed(client);

@@ -47,8 +47,9 @@ bool settle_parameter(struct server *server, enum outstanding_injection injectio
 void settle_restored(struct server *server);
 /* DISCARD ALL by us: nothing is in force but what the login brought. */
 void settle_forget(struct server *server);
-/* A text with these signs goes back to start-up settings: they follow behind its Query or Sync. */
-void settle_note_resets(struct client *client, uint32_t signs);
+/* What matters of a text where the backend is the client's until it leaves (session mode): RESET, and what DISCARD ALL does not
+ * undo. */
+void settle_note_own(struct client *client, uint32_t signs, const char *text, size_t length);
 /* Ties the client to its backend for these reasons (enum pin) too; 0 changes nothing. */
 void settle_pin(struct client *client, uint32_t pins);
 /* Exactly these. */

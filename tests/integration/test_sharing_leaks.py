@@ -198,9 +198,10 @@ def test_a_client_keeps_what_is_its_own_while_others_look(start_proxy, own_conne
     "SELECT set_config('seed', '0.5', false)",
     "SELECT set_config('seed', '0.5', true)",
 ])
-def test_random_is_not_what_another_client_has_seeded(start_proxy, postgres, seeds):
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_random_is_not_what_another_client_has_seeded(start_proxy, postgres, seeds, mode):
     """Tokens that random() makes could be told in advance."""
-    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "recycle": "1h", "timeout": 15})
+    proxy = start_proxy(automation={"mode": mode, "size": 1, "max_overflow": 0, "recycle": "1h", "timeout": 15})
     with Wire(postgres.port).login(ROLE, PASSWORD, "app") as own:
         own.query(seeds)
         expected = own.query("SELECT random(), random()").rows
