@@ -50,12 +50,18 @@ static char *next_word(char **at)
     return word;
 }
 
-static bool add_assignment(struct startup *startup, char *text, char *error, size_t error_bytes)
+/* `dashes` is what stood before it. */
+static bool add_assignment(struct startup *startup, const char *dashes, char *text, char *error,
+                           size_t error_bytes)
 {
     char *equals = strchr(text, '=');
     if (!equals || equals == text) {
-        snprintf(error, error_bytes, "invalid command-line argument for server process: %.100s",
-                 text);
+        startup->has_unknown_argument = equals || !*text;
+        snprintf(error, error_bytes,
+                 startup->has_unknown_argument
+                     ? "invalid command-line argument for server process: %s%.100s"
+                     : "%s%.100s requires a value",
+                 dashes, text);
         return false;
     }
     *equals = '\0';
@@ -79,16 +85,19 @@ static bool add_options(struct startup *startup, const char *options, char *erro
     for (char *word; ok && (word = next_word(&at));) {
         if (strcmp(word, "-c") == 0) {
             char *assignment = next_word(&at);
-            char none[] = "-c";
-            ok = add_assignment(startup, assignment ? assignment : none, error, error_bytes);
+            char none[] = "";
+            ok = add_assignment(startup, "-c ", assignment ? assignment : none, error, error_bytes);
         } else if (strncmp(word, "-c", 2) == 0 || strncmp(word, "--", 2) == 0) {
-            ok = add_assignment(startup, word + 2, error, error_bytes);
+            ok = add_assignment(startup, word[1] == 'c' ? "-c " : "--", word + 2, error,
+                                error_bytes);
         } else {
             snprintf(error, error_bytes, "invalid command-line argument for server process: %.100s",
                      word);
+            startup->has_unknown_argument = true;
             ok = false;
         }
     }
+    startup->has_bad_options = !ok;
     free(copy);
     return ok;
 }

@@ -31,6 +31,8 @@ struct startup {
     uint16_t minor;         /* what the client asked for */
     char **unknown_options; /* `_pq_.` names that we do not know */
     size_t unknown_option_count;
+    bool has_bad_options;      /* `options` is what is wrong with it */
+    bool has_unknown_argument; /* and in a way that `postgres --help` explains */
 };
 
 /* What a value of `replication` asks for. */

@@ -88,7 +88,7 @@ bool open_needs_backend(const struct client *client);
 /* A backend came for a client in CLIENT_LOGIN. */
 void open_granted(struct client *client, struct server *server);
 /* What there was to find out is known: `error` is the server's message, or NULL; then the session is open. */
-void open_settled(struct client *client, const char *sqlstate, const char *error);
+void open_settled(struct client *client, const struct error_fields *error);
 /* The cancel key and the first ReadyForQuery. */
 void open_ready(struct client *client);
 /* What the lane's clients' start-up settings came to may be different now. */

@@ -205,7 +205,7 @@ static char *settings_statement(const struct client *client)
 void open_begin(struct client *client)
 {
     if (client->lane->parameters && !open_needs_backend(client))
-        open_settled(client, NULL, NULL);
+        open_settled(client, NULL);
     else if (client_acquire(client))
         open_granted(client, client->server);
     else
@@ -226,7 +226,7 @@ static void open_session(struct client *client)
 void open_granted(struct client *client, struct server *server)
 {
     if (!open_needs_backend(client)) {
-        open_settled(client, NULL, NULL);
+        open_settled(client, NULL);
         return;
     }
     char *sql = settings_statement(client);
@@ -240,11 +240,11 @@ void open_granted(struct client *client, struct server *server)
     stream_flush(&server->stream);
 }
 
-void open_settled(struct client *client, const char *sqlstate, const char *error)
+void open_settled(struct client *client, const struct error_fields *error)
 {
     struct server *server = client->server;
     if (error) {
-        client_fatal(client, sqlstate, error, NULL, NULL);
+        client_fatal(client, error->sqlstate, error->message, error->detail, error->hint);
         return;
     }
     if (server && client->asks != 0 && client->pins == 0) { /* the question has failed: once more */

@@ -81,7 +81,10 @@ static bool read_error(struct server *server, const uint8_t *body, size_t length
     if (injection != INJECTION_NONE) {
         if (server->said_fatal)
             return false; /* the client hears it */
-        settle_failed(server, injection, sqlstate ? sqlstate : "XX000", message ? message : "");
+        settle_failed(server, injection,
+                      &(struct error_fields){"ERROR", sqlstate ? sqlstate : "XX000",
+                                             message ? message : "", error_field(body, length, 'D'),
+                                             error_field(body, length, 'H')});
         return true;
     }
     return replace_cancel_error(server->client, sqlstate) ||
@@ -244,7 +247,7 @@ static void after_messages(struct server *server, bool saw_ready, struct client 
         return;
     if (client->server == server && client->state == CLIENT_LOGIN &&
         outstanding_is_empty(&server->outstanding)) {
-        open_settled(client, NULL, NULL);
+        open_settled(client, NULL);
         return;
     }
     if (client->server == server && server->status != 'I' && client->pool->config &&

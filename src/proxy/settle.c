@@ -513,26 +513,26 @@ void settle_answered(struct server *server)
 }
 
 void settle_failed(struct server *server, enum outstanding_injection injection,
-                   const char *sqlstate, const char *message)
+                   const struct error_fields *error)
 {
     struct client *client = server->client;
     switch (injection) {
     case INJECTION_LOGIN:
-        open_settled(client, sqlstate, message);
+        open_settled(client, error);
         break;
     case INJECTION_QUESTION:
         server->has_failed_question = true;
         break;
     case INJECTION_RESTORE:
     case INJECTION_REPAIR:
-        client->must_restore_again |= strcmp(sqlstate, SQLSTATE_QUERY_CANCELED) == 0;
+        client->must_restore_again |= strcmp(error->sqlstate, SQLSTATE_QUERY_CANCELED) == 0;
         break;
     case INJECTION_SETTLE:
         server->is_unknown = true;
         server->needs_look = true;
         server->is_dirty = true;
-        client_fatal(client, sqlstate, message, "A setting of this session could not be restored.",
-                     NULL);
+        client_fatal(client, error->sqlstate, error->message,
+                     "A setting of this session could not be restored.", NULL);
         break;
     default:
         break;

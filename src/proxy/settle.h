@@ -39,7 +39,7 @@ void settle_row(struct server *server, const uint8_t *body, size_t length);
 void settle_answered(struct server *server);
 /* An error came in answer to a query of ours while a client is linked. */
 void settle_failed(struct server *server, enum outstanding_injection injection,
-                   const char *sqlstate, const char *message);
+                   const struct error_fields *error);
 /* A ParameterStatus; whether it goes to the client. */
 bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
                       const char *value);

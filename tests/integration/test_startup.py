@@ -79,6 +79,18 @@ def test_wrong_setting_is_refused_with_the_servers_words(proxy, parameters, word
     assert_still_serves(proxy)
 
 
+@pytest.mark.parametrize("parameters", [
+    {"search_path": "a,\\b c"}, {"DateStyle": "foo"}, {"a b.c": "d"}, {"work_mem": "abc"}, {"options": "-c work_mem"},
+    {"options": "--work-mem"}, {"options": "hello"}, {"options": "-Z"}])
+def test_a_refusal_is_the_servers_to_the_letter(proxy, postgres, parameters):
+    refusals = []
+    for port in (postgres.port, proxy.port()):
+        with Wire(port) as client, pytest.raises(wire.ErrorResponse) as refused:
+            client.login(ROLE, PASSWORD, "app", **parameters)
+        refusals.append({field: refused.value.fields.get(field) for field in "SVCMDH"})
+    assert refusals[1] == refusals[0]
+
+
 def test_ssl_request_is_declined_without_tls(proxy):
     with Wire(proxy.port()) as client:
         client.send(wire.SSL_REQUEST)
