@@ -75,6 +75,9 @@ static struct settings *intern_text(struct settings_table *table, const char *te
     settings->length = length;
     if (length > 0)
         memcpy(settings->text, text, length);
+    const char *idle =
+        settings_get(settings, "idle_session_timeout"); /* in ms, as pg_settings has it */
+    settings->idle_session_us = idle ? strtoll(idle, NULL, 10) * 1000 : 0;
     HASH_ADD_KEYPTR(hh, table->by_text, settings->text, settings->length, settings);
     return settings;
 }

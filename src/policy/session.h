@@ -25,7 +25,8 @@ struct settings {
     int references;
     size_t count;
     size_t length;
-    char text[]; /* name, zero, value, zero, ...; by name */
+    int64_t idle_session_us; /* idle_session_timeout; 0: off, or the server's own */
+    char text[];             /* name, zero, value, zero, ...; by name */
 };
 
 /* All of a process. */

@@ -380,8 +380,12 @@ void auth_sweep(struct client *client)
             sweep_linked(client, pool, now_us);
         break;
     case CLIENT_READY:
-        if (pool && pool->client_idle_timeout_us > 0 &&
-            now_us - client->answered_us > pool->client_idle_timeout_us)
+        if (client->settings && client->settings->idle_session_us > 0 &&
+            now_us - client->answered_us > client->settings->idle_session_us)
+            client_fatal(client, SQLSTATE_IDLE_SESSION_TIMEOUT,
+                         "terminating connection due to idle-session timeout", NULL, NULL);
+        else if (pool && pool->client_idle_timeout_us > 0 &&
+                 now_us - client->answered_us > pool->client_idle_timeout_us)
             end_for(client, SQLSTATE_IDLE_SESSION_TIMEOUT, "client_idle_timeout",
                     pool->client_idle_timeout_us);
         break;

@@ -119,6 +119,13 @@ static bool is_others(uint64_t id, const struct client *client)
     return id != 0 && id != client->id;
 }
 
+/* A free backend is idle for as long as nobody needs it: the server must not end it for that. */
+static void note_idle_timeout(struct server *server, const struct settings *settings)
+{
+    if (settings->idle_session_us > 0)
+        server->is_dirty = true;
+}
+
 void settle_link(struct client *client, struct server *server)
 {
     struct buffer sql = {0};
@@ -140,6 +147,7 @@ void settle_link(struct client *client, struct server *server)
     }
     server->needs_look = server->hidden_by || server->sequences_by;
     replace(table_of(client), &server->settings, settings_hold(client->settings));
+    note_idle_timeout(server, client->settings);
     const char *name = settings_get(client->settings, "application_name");
     snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
     if (buffer_length(&sql) > 0)
@@ -483,6 +491,7 @@ static void take_settings(struct client *client, struct server *server, struct s
     }
     if (hides_temporary(settings))
         server->found |= PIN_BIT(PIN_SETTING);
+    note_idle_timeout(server, settings);
     replace(table_of(client), &client->settings, settings);
     replace(table_of(client), &server->settings, settings_hold(settings));
     const char *name = settings_get(settings, "application_name");

@@ -158,3 +158,20 @@ def test_leak_warning_names_the_holder_and_its_query_once(start_proxy):
         lines = [line for line in proxy.log().splitlines() if "forgetful" in line]
         assert len(lines) == 1 and "the last query of all" in lines[0]
         client.query("COMMIT")
+
+
+@pytest.mark.parametrize("made", ["by SET", "in the start-up packet"])
+def test_idle_session_timeout_is_the_sessions_own(start_proxy, postgres, made):
+    """Though no backend of its own is idle then; and nobody's free backend is ended by it."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    pids = postgres.backend_pids()
+    with proxy.wire(**({"idle_session_timeout": "200ms"} if "packet" in made else {})) as client:
+        if made == "by SET":
+            client.query("SET idle_session_timeout = '200ms'")
+        assert client.query("SHOW idle_session_timeout").value == "200ms"
+        error = client.final_error()
+        assert (error.severity, error.sqlstate) == ("FATAL", "57P05")
+        assert error.message == "terminating connection due to idle-session timeout"
+    with proxy.wire() as other:
+        assert other.query("SHOW idle_session_timeout").value == "0"
+    assert postgres.backend_pids() == pids
