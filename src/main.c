@@ -189,7 +189,9 @@ int main(int argc, char **argv)
     int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
     const char *file = NULL;
     bool configuration_only = false;
-    if (strcmp(command, "status") == 0)
+    bool asks_help =
+        argc > first && (strcmp(argv[first], "--help") == 0 || strcmp(argv[first], "-h") == 0);
+    if (strcmp(command, "status") == 0 && !asks_help)
         return status_command(argc - first, argv + first);
     for (int i = first; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {

@@ -53,6 +53,16 @@ static double seconds_since(const struct proxy *proxy, int64_t since_us)
     return (double)(proxy->now_us - since_us) / (double)CLOCK_S;
 }
 
+/* Every connection that the pool can have now is in use: the cap stops it before its own numbers do. */
+static bool is_at_the_cap(const struct proxy_pool *pool)
+{
+    const int *counts = pool->pool.counts;
+    return counts[BACKEND_IDLE] + counts[BACKEND_CHECKING] + counts[BACKEND_CONNECTING] +
+                   counts[BACKEND_CLOSING] ==
+               0 &&
+           !budget_may_take(&pool->proxy->budget, pool->index);
+}
+
 void status_of_pool(const struct proxy_pool *pool, struct status_figures *figures)
 {
     const struct pool *rules = &pool->pool;
@@ -81,6 +91,8 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
     }
     figures->health = status_health(figures->in_use, figures->total_possible, figures->waiting,
                                     living(rules), login_has_failed(pool));
+    if (figures->health == HEALTH_HIGH_LOAD && figures->waiting > 0 && is_at_the_cap(pool))
+        figures->health = HEALTH_EXHAUSTED;
     /* every reserved connection is free or in its own pool's use: none is missing */
     figures->is_healthy = figures->health < HEALTH_EXHAUSTED &&
                           figures->in_use + figures->available >=

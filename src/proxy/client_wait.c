@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proto/sqlstate.h"
+#include "proxy/control.h"
 #include "proxy/events.h"
 #include "proxy/proxy.h"
 
@@ -76,11 +77,31 @@ static char *describe_holders(const struct proxy_pool *pool, int waiting)
     return text;
 }
 
+/* What would have helped.  free() it. */
+static char *advise(const struct client *client)
+{
+    const struct proxy *proxy = client->proxy;
+    const struct proxy_pool *pool = client->pool;
+    const struct budget_pool *places = &proxy->budget.pools[pool->index];
+    if (control_is_paused(proxy, pool, client->database))
+        return memory_strdup("An administrator has paused it: RESUME on the admin port ends that.");
+    if (client->lane->is_full)
+        return memory_strdup("The upstream has no connection left: see pgreserve check for what it "
+                             "grants, or who holds ours with SHOW HOLDERS on the admin port.");
+    if (budget_used(places) < places->limit && !budget_may_take(&proxy->budget, pool->index))
+        return memory_printf(
+            "All of total_connections = %d are open or reserved: keep transactions short, give "
+            "this "
+            "pool more of them or raise it, or see who holds them with SHOW HOLDERS on the admin "
+            "port.",
+            proxy->budget.total);
+    return memory_strdup(
+        "Keep transactions short, raise size, max_overflow or timeout, or see who holds the "
+        "connections with SHOW HOLDERS on the admin port.");
+}
+
 void client_wait_timed_out(struct client *client)
 {
-    static const char hint[] =
-        "Keep transactions short, raise size, max_overflow or timeout, or see who holds the "
-        "connections with SHOW HOLDERS on the admin port.";
     struct proxy_pool *pool = client->pool;
     const struct pool_settings *settings = &pool->pool.settings;
     char *message = memory_printf(
@@ -88,6 +109,7 @@ void client_wait_timed_out(struct client *client)
         pool->name, settings->size, settings->max_overflow,
         (double)settings->timeout_us / (double)CLOCK_S);
     char *detail = describe_holders(pool, pool->pool.waiting + 1);
+    char *hint = advise(client);
     log_client(
         LOG_LEVEL_WARNING, client, "wait timed out", LOG_FIELD_KIND("reason", pool->name),
         LOG_FIELD_SECONDS("waited", events_seconds_since(client->proxy, client->waiter.since_us)),
@@ -100,6 +122,7 @@ void client_wait_timed_out(struct client *client)
         client_error(client, SQLSTATE_TOO_MANY_CONNECTIONS, message, detail, hint);
     free(message);
     free(detail);
+    free(hint);
 }
 
 void client_upstream_failed(struct client *client)

@@ -184,7 +184,7 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     struct prepared_head head = {0};
     if (server->outstanding.count == 0)
         client->request_us = client->proxy->now_us;
-    if (server->outstanding.count == 0 && server->status == 'I')
+    if (outstanding_is_empty(&server->outstanding) && server->status == 'I')
         client->transaction_us = client->proxy->now_us;
     client->last_type = type;
     server->has_settled_first = false;

@@ -327,7 +327,9 @@ static void sweep_linked(struct client *client, const struct config_pool *pool, 
         client->query_timeout_us = pool->query_timeout_us;
         cancel_server(server);
     }
-    if (pool->transaction_timeout_us > 0 && (is_running || server->status != 'I') &&
+    /* between an Execute and its Sync, too, a transaction goes on */
+    bool is_in_transaction = is_running || server->status != 'I' || server->outstanding.is_open;
+    if (pool->transaction_timeout_us > 0 && is_in_transaction &&
         now_us - client->transaction_us > pool->transaction_timeout_us)
         end_for(client, SQLSTATE_TRANSACTION_TIMEOUT, "transaction_timeout",
                 pool->transaction_timeout_us);

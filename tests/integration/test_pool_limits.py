@@ -109,6 +109,26 @@ def test_detail_names_the_longest_holder(start_proxy):
         holder.close()
 
 
+def test_hint_says_what_would_help(start_proxy):
+    """More size, more of the cap, or an operator's RESUME: each where it is what is missing."""
+    proxy = start_proxy(pgreserve={"total_connections": 3},
+                        automation={"size": 1, "max_overflow": 9, "overflow_delay": "0", "timeout": "300ms"},
+                        adhoc={"timeout": "300ms"})
+    holders = proxy.hold() + proxy.hold("adhoc", 2)
+    with proxy.wire() as at_the_cap, proxy.wire("adhoc") as at_its_size:
+        hint = at_the_cap.query("SELECT 1").error.hint
+        assert "total_connections = 3" in hint and "SHOW HOLDERS" in hint and "raise size" not in hint
+        hint = at_its_size.query("SELECT 1").error.hint
+        assert "raise size" in hint and "total_connections" not in hint
+        for holder in holders:
+            holder.close()
+        proxy.wait_pool(in_use=0)
+        proxy.admin("PAUSE automation")
+        assert "RESUME" in at_the_cap.query("SELECT 1").error.hint
+        proxy.admin("RESUME automation")
+        assert not at_the_cap.query("SELECT 1").errors
+
+
 def test_waiting_client_is_told_once(start_proxy):
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 2,
                                     "wait_notice": "200ms"})

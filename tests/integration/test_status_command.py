@@ -85,6 +85,20 @@ def test_exhausted_is_2(start_proxy):
         waiter.answer()
 
 
+def test_exhausted_by_the_cap_is_2(start_proxy):
+    """Its size and max_overflow allow more, but total_connections does not."""
+    proxy = start_proxy(pgreserve={"total_connections": 3},
+                        automation={"size": 1, "max_overflow": 9, "overflow_delay": "0", "timeout": 30})
+    holders = proxy.hold()
+    with proxy.wire() as waiter:
+        waiter.send(query("SELECT 1"))
+        proxy.wait_pool(state="exhausted", in_use=1, waiting=1)
+        assert status(proxy).returncode == 2
+        holders[0].close()
+        waiter.answer()
+    proxy.wait_pool(state="healthy")
+
+
 def test_upstream_down_is_2(start_proxy, postgres):
     with Link(postgres.port) as link:
         link.refuse()
@@ -127,8 +141,9 @@ def test_watch_repeats(proxy):
 
 
 def test_help_and_version():
-    for option, word in (("--help", "status"), ("--version", "pgreserve")):
-        done = subprocess.run([binary_path(), option], capture_output=True, text=True, timeout=20)
+    for option, word in (("--help", "status"), ("--version", "pgreserve"), ("status --help", "--watch"),
+                         ("check --help", "check"), ("run -h", "run")):
+        done = subprocess.run([binary_path(), *option.split()], capture_output=True, text=True, timeout=20)
         assert done.returncode == 0 and word in done.stdout
 
 

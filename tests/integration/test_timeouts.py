@@ -98,6 +98,25 @@ def test_transaction_timeout_ends_an_idle_transaction_too(start_proxy):
     assert_free_and_clean(proxy)
 
 
+def test_transaction_timeout_ends_one_that_no_sync_has_ended(start_proxy, postgres):
+    """Execute and Flush, again and again: one transaction on the server, though it says nothing of one."""
+    proxy = start_proxy(automation={**SINGLE, "transaction_timeout": "400ms"})
+    with proxy.wire() as client:
+        client.send(extended("INSERT INTO things VALUES (-1, 'half')"), wire.flush())
+        client.until("C")
+        assert proxy.pool()["in_use"] == 1
+        last = None
+        for _ in range(100):
+            client.send(extended("SELECT pg_sleep(0.02)"), wire.flush())
+            last = client.until("CE")[-1]
+            if last.kind == "E":
+                break
+        assert last.kind == "E" and wire.error_fields(last.body)["C"] == "25P04"
+    assert_free_and_clean(proxy)
+    with proxy.wire() as client:
+        assert client.query("SELECT count(*) FROM things WHERE id = -1").value == "0"
+
+
 def test_client_idle_timeout(start_proxy):
     proxy = start_proxy(automation={**SINGLE, "client_idle_timeout": "500ms"})
     with proxy.wire() as busy, proxy.wire() as idle:
