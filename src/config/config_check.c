@@ -206,10 +206,15 @@ static bool is_same_door(const struct config_address *a, const struct config_add
 static void check_doors(const struct config *config, struct reading *reading)
 {
     const struct config_address_list *lists[66];
+    int lines[66];
     size_t count = 0;
-    for (size_t i = 0; i < config->pool_count && count < 64; i++)
+    for (size_t i = 0; i < config->pool_count && count < 64; i++) {
+        lines[count] = pool_line(reading, &config->pools[i], "listen");
         lists[count++] = &config->pools[i].listen;
+    }
+    lines[count] = line_of(reading, "admin", "listen");
     lists[count++] = &config->admin_listen;
+    lines[count] = line_of(reading, "admin", "http");
     lists[count++] = &config->admin_http;
     for (size_t i = 0; i < count; i++) {
         for (size_t d = 0; d < config->database_count; d++)
@@ -218,7 +223,9 @@ static void check_doors(const struct config *config, struct reading *reading)
             for (size_t j = i; j < count; j++) {
                 for (size_t l = j == i ? k + 1 : 0; l < lists[j]->count; l++) {
                     if (is_same_door(&lists[i]->items[k], &lists[j]->items[l]))
-                        reading_error(reading, 0, "two listeners have the same address, port %u",
+                        reading_error(reading, lines[j],
+                                      "two listeners have the same address, port %u: give this "
+                                      "one another",
                                       lists[i]->items[k].port);
                 }
             }

@@ -477,8 +477,9 @@ static void a_proxy_to_itself_is_refused(void **state)
 static void two_listeners_need_two_addresses(void **state)
 {
     (void)state;
-    assert_refused(WORKING "[admin]\nlisten = 127.0.0.1:6432\n",
-                   "test.ini: two listeners have the same address, port 6432");
+    assert_refused(
+        WORKING "[admin]\nlisten = 127.0.0.1:6432\n",
+        "test.ini:7: two listeners have the same address, port 6432: give this one another");
 }
 
 static void someone_must_be_able_to_tell_who_a_client_is(void **state)
