@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "proxy/auth_query.h"
 #include "proxy/control.h"
+#include "proxy/defaults.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
 
@@ -86,11 +87,7 @@ void lane_free(struct proxy *proxy, struct lane *lane)
     stats_lane_gone(lane);
     asker_free(lane->asker);
     pool_lane_remove(&lane->lane);
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        free(lane->parameters[i].name);
-        free(lane->parameters[i].value);
-    }
-    free(lane->parameters);
+    defaults_lane_free(lane);
     open_forget_starts(proxy, lane);
     free(lane->replication);
     free(lane->options);

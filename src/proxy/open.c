@@ -13,6 +13,7 @@
 #include "base/memory.h"
 #include "proto/build.h"
 #include "proxy/cancel.h"
+#include "proxy/defaults.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
@@ -40,6 +41,7 @@ static void send_parameters(struct client *client)
 {
     struct buffer message = {0};
     const struct lane *lane = client->lane;
+    defaults_begin(client);
     for (size_t i = 0; i < lane->parameter_count; i++) {
         const struct parameter *parameter = &lane->parameters[i];
         const char *own = client->told ? settings_get(client->told, parameter->name) : NULL;
@@ -232,6 +234,7 @@ void open_granted(struct client *client, struct server *server)
     char *sql = settings_statement(client);
     struct buffer message = {0};
     build_query(&message, sql);
+    defaults_begin(client);
     settle_link(client, server);
     outstanding_injected(&server->outstanding, INJECTION_LOGIN);
     stream_queue_buffer(&server->stream, &message);

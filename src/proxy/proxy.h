@@ -81,9 +81,8 @@ struct proxy_pool {
     char *name;
     struct login_door door; /* of those who come to it, when it reserves something */
     int clients;
-    int pinned; /* of these, tied to their backends */
-    int64_t
-        ceiling; /* our connections there when the upstream last said "full"; 0 never, or it grants more now */
+    int pinned;      /* of these, tied to their backends */
+    int64_t ceiling; /* our connections when the upstream last said "full"; 0 never, or not now */
     enum refusal
         starved_by; /* a full upstream refused it what it reserved: how far "full" reaches */
     struct lane *starved_lane; /* the lane that was refused */
@@ -124,6 +123,7 @@ struct lane {
     struct parameter *parameters; /* as the last login reported them; NULL before the first */
     size_t parameter_count;
     struct start_memory *starts; /* hash by key */
+    bool has_changed;            /* sessions began with other parameters before: defaults.h */
     bool has_triggers;           /* of users, in its database, as far as known */
     int64_t triggers_asked_us;
     struct asker *asker; /* auth_query runs on its connection; NULL: clients use it */
@@ -221,11 +221,11 @@ struct client {
     uint8_t left_state; /* LEAVING: the state that it comes back to (enum client_state) */
     uint32_t pins;      /* enum pin: why it keeps its backend */
     uint32_t asks;      /* enum pin: what the server is to be asked when the transaction is over */
-    struct sql_scan *scan;     /* while a text that is not there in whole passes; NULL */
-    struct settings *settings; /* what must be in force when it runs something */
-    struct settings *base;     /* what it asked for at start-up, and RESET goes back to */
-    struct settings *told;     /* reported to it since, where that matters; NULL: nothing */
-    struct settings *untold;   /* reported while a restore is on its way */
+    struct sql_scan *scan;               /* while a text that is not there in whole passes; NULL */
+    struct settings *settings;           /* what must be in force when it runs something */
+    struct settings *base;               /* what it asked for at start-up, and RESET goes back to */
+    struct settings *told;               /* reported to it last, of what matters; NULL: nothing */
+    struct settings *untold;             /* reported while a restore is on its way */
     struct client_statements statements; /* its names of prepared statements */
     char *user;                          /* NULL before the start-up packet */
     char *database;                      /* behind the user, in the same allocation */
@@ -287,6 +287,7 @@ struct server {
     bool is_streaming; /* the login is done and `stream` is open */
     struct outstanding outstanding;
     struct settings *settings;            /* in force on it */
+    struct settings *defaults;            /* in force where nobody has set anything: defaults.h */
     struct backend_statements statements; /* what is prepared on it */
     bool needs_look;                      /* one of the next four says more than `settings` */
     bool is_unknown;                      /* settings may be in force that `settings` lacks */
@@ -591,6 +592,5 @@ void server_cancel_again(struct server *server);
 void server_cancel_done(struct server *server);
 /* Looks at its deadlines. */
 void server_sweep(struct server *server);
-const char *server_parameter(const struct server *server, const char *name);
 
 #endif

@@ -401,8 +401,3 @@ void server_sweep(struct server *server)
         break;
     }
 }
-
-const char *server_parameter(const struct server *server, const char *name)
-{
-    return server->conn ? PQparameterStatus(server->conn, name) : NULL;
-}

@@ -15,6 +15,7 @@
 #include "base/process.h"
 #include "proto/sqlstate.h"
 #include "proxy/auth_query.h"
+#include "proxy/defaults.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/login_guard.h"
@@ -113,46 +114,6 @@ void server_login_failed(struct server *server, const char *message)
     proxy_run_pool(lane->pool);
 }
 
-static void note_parameters(struct server *server)
-{
-    static const char *const names[] = {"server_version",
-                                        "server_encoding",
-                                        "client_encoding",
-                                        "application_name",
-                                        "default_transaction_read_only",
-                                        "in_hot_standby",
-                                        "is_superuser",
-                                        "session_authorization",
-                                        "DateStyle",
-                                        "IntervalStyle",
-                                        "TimeZone",
-                                        "integer_datetimes",
-                                        "standard_conforming_strings",
-                                        "scram_iterations",
-                                        "search_path"};
-    struct lane *lane = server->lane;
-    bool is_same = true;
-    for (size_t i = 0; i < lane->parameter_count && is_same; i++) {
-        const char *value = PQparameterStatus(server->conn, lane->parameters[i].name);
-        is_same = value && strcmp(value, lane->parameters[i].value) == 0;
-    }
-    if (!is_same)
-        open_forget_starts(server->proxy, lane);
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        free(lane->parameters[i].name);
-        free(lane->parameters[i].value);
-    }
-    free(lane->parameters);
-    lane->parameters = memory_alloc(sizeof(names) / sizeof(names[0]) * sizeof(*lane->parameters));
-    lane->parameter_count = 0;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        const char *value = PQparameterStatus(server->conn, names[i]);
-        if (value)
-            lane->parameters[lane->parameter_count++] =
-                (struct parameter){memory_strdup(names[i]), memory_strdup(value)};
-    }
-}
-
 /* libpq reads as much as there is, so that it may have the server's last words already, which nobody else will see: it hands
  * them to on_notice when it is made to look. */
 static bool has_ended_already(struct server *server)
@@ -191,7 +152,7 @@ void server_login_probed(struct server *server)
     server->connected_wall_us = clock_wall_us();
     server->deadline_us = INT64_MAX;
     server->status = 'I';
-    note_parameters(server);
+    defaults_login(server);
     const char *name = PQparameterStatus(server->conn, "application_name");
     snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
     free(lane->error);

@@ -25,6 +25,7 @@
 #include "proto/build.h"
 #include "proto/sql_names.h"
 #include "proto/sqlstate.h"
+#include "proxy/defaults.h"
 #include "proxy/login.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
@@ -66,6 +67,7 @@ void settle_client_free(struct client *client)
 void settle_server_free(struct server *server)
 {
     replace(&server->proxy->settings, &server->settings, NULL);
+    replace(&server->proxy->settings, &server->defaults, NULL);
     settings_draft_free(&server->draft);
 }
 
@@ -131,8 +133,10 @@ void settle_link(struct client *client, struct server *server)
     struct buffer sql = {0};
     if (server->statements.count > 0 && client->pool->config)
         prepare_trim(client, server);
-    if ((client->settings == server->settings && !server->needs_look) ||
-        client->lane->is_replication)
+    if (client->lane->is_replication)
+        return;
+    defaults_link(client, server);
+    if (client->settings == server->settings && !server->needs_look)
         return;
     if (is_others(server->sequences_by, client) || is_others(server->hidden_by, client)) {
         buffer_append(&sql, "DISCARD SEQUENCES;", strlen("DISCARD SEQUENCES;"));
@@ -515,8 +519,10 @@ void settle_answered(struct server *server)
         return;
     }
     server->failed_questions = 0;
-    if (asked & PIN_BIT(PIN_SETTING))
+    if (asked & PIN_BIT(PIN_SETTING)) {
         take_settings(client, server, settings_intern(table_of(client), &server->draft));
+        defaults_asked(client, server);
+    }
     settings_draft_free(&server->draft);
     settle_set_pins(client, (client->pins & ~asked) | server->found);
 }

@@ -10,6 +10,7 @@
 
 #include "base/memory.h"
 #include "proto/build.h"
+#include "proxy/defaults.h"
 #include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
@@ -101,6 +102,8 @@ bool settle_parameter(struct server *server, enum outstanding_injection injectio
     struct client *client = server->client;
     if (!client) {
         note_default(server, name, value);
+        if (server->status == 'I') /* else a ROLLBACK may be what reports it */
+            defaults_changed(server, name, value);
         return false;
     }
     switch (injection) {
@@ -114,6 +117,8 @@ bool settle_parameter(struct server *server, enum outstanding_injection injectio
     case INJECTION_NONE:
         if (settle_is_shared(client))
             client->asks |= PIN_BIT(PIN_SETTING);
+        else
+            defaults_reported(server, name, value);
         if (client->restores > 0 && settings_get(client->base, name)) {
             note(client, &client->untold, name, value);
             return false; /* what is true is told when it has been restored */
@@ -121,6 +126,9 @@ bool settle_parameter(struct server *server, enum outstanding_injection injectio
         tell(client, name, value);
         return true;
     default:
-        return false;
+        if (!defaults_changed(server, name, value))
+            return false;
+        tell(client, name, value);
+        return true;
     }
 }

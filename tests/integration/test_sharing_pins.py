@@ -35,8 +35,10 @@ TIES = {
 
 @pytest.fixture
 def narrow(start_proxy):
-    """Two backends; the adhoc pool is not looked at."""
-    return start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": "3s", "recycle": "1h"})
+    """Two backends, both open: nobody waits for the second; the adhoc pool is not looked at."""
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": "3s", "recycle": "1h"})
+    proxy.wait_warm()
+    return proxy
 
 
 def test_a_tie_lasts_as_long_as_the_state_and_no_longer(narrow):

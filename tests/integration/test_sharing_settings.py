@@ -148,4 +148,93 @@ def test_what_the_configuration_changes_is_reported_to_who_logs_in_afterwards(st
     finally:
         postgres.sql("ALTER SYSTEM SET timezone = 'UTC'")
         postgres.sql("ALTER SYSTEM RESET DateStyle")
+
+
+DEFAULTS = ("client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings")
+CHANGED = {"client_encoding": "LATIN1", "DateStyle": "German, DMY", "IntervalStyle": "iso_8601", "TimeZone": "Asia/Tokyo",
+           "standard_conforming_strings": "off"}
+
+
+def in_force(client):
+    return {name: client.query(f"SHOW {name}").value for name in DEFAULTS}
+
+
+def believed(client):
+    return {name: client.parameters[name] for name in DEFAULTS}
+
+
+@pytest.fixture
+def changing_role(postgres):
+    """ALTER ROLE ... SET, as one function; undone afterwards."""
+    def change():
+        for name, value in CHANGED.items():
+            postgres.sql(f"ALTER ROLE {ROLE} SET {name} = '{value}'")
+    yield change
+    postgres.sql(f"ALTER ROLE {ROLE} RESET ALL")
+
+
+def reconnect(proxy, postgres):
+    old = postgres.backend_pids()
+    proxy.admin("RECONNECT")
+    wait_until(lambda: not old & postgres.backend_pids(), "every connection to be replaced")
+
+
+@pytest.mark.parametrize("how", ["reconnect", "upgrade"])
+def test_a_backend_that_begins_otherwise_is_what_its_client_was_told(start_proxy, postgres, changing_role, how):
+    """The role's defaults change while clients are connected: they keep what they began with, as on a connection of their
+    own, and who comes later begins with the new ones, on whichever backend."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    client, idle, paris = proxy.wire(), proxy.wire(), proxy.wire(TimeZone="Europe/Paris")
+    assert in_force(client) == believed(client)
+    changing_role()
+    if how == "upgrade":
+        proxy.upgrade()
+    reconnect(proxy, postgres)
+    newcomer = proxy.wire()
+    assert believed(newcomer) == CHANGED
+    for _ in range(2):
+        for each in (client, newcomer, idle, paris):
+            assert in_force(each) == believed(each)
+    assert in_force(paris)["TimeZone"] == "Europe/Paris"
+    answer = client.query("SET TimeZone = 'Asia/Seoul'")
+    assert told(answer) == {b"TimeZone": b"Asia/Seoul"}
+    assert newcomer.query("SHOW TimeZone").value == "Asia/Tokyo"
+    assert told(client.query("RESET ALL")) == {b"TimeZone": client.parameters["TimeZone"].encode()}
+    assert in_force(client) == believed(client)
+    for each in (client, idle, paris, newcomer):
+        each.close()
+
+
+def test_a_session_begins_as_told_in_session_mode(start_proxy, postgres, changing_role):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "mode": "session"})
+    with proxy.wire() as first:
+        assert in_force(first) == believed(first)
+    changing_role()
+    reconnect(proxy, postgres)
+    for parameters in ({}, {"TimeZone": "Europe/Paris"}, {}):
+        with proxy.wire(**parameters) as client:
+            assert in_force(client) == believed(client)
+
+
+def test_defaults_that_change_in_a_running_session_are_told(start_proxy, postgres):
+    """pg_reload_conf(): nobody is told one thing and gets another, whether a client's statement or a ping brings it up."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    clients = [proxy.wire(), proxy.wire(), proxy.wire(TimeZone="Europe/Paris")]
+    try:
+        for zone in ("Asia/Tokyo", "Asia/Seoul"):
+            clients[2].query("SELECT 1")  # its own is in force there meanwhile
+            postgres.sql(f"ALTER SYSTEM SET TimeZone = '{zone}'")
+            postgres.sql("SELECT pg_reload_conf()")
+            with postgres.superuser_connection() as looking, looking.cursor() as cursor:
+                wait_until(lambda: cursor.execute("SELECT reset_val = %s FROM pg_settings WHERE name = 'TimeZone'", (zone,))
+                           or cursor.fetchone()[0], "the server to have read it")
+            for client in (*clients, clients[0]):
+                answer = client.query("SHOW TimeZone")
+                client.parameters.update({name.decode(): value.decode() for name, value in told(answer).items()})
+                assert answer.value == client.parameters["TimeZone"]
+            assert clients[2].parameters["TimeZone"] == "Europe/Paris"
+            clients.append(proxy.wire())
+            assert clients[-1].parameters["TimeZone"] == zone
+    finally:
+        postgres.sql("ALTER SYSTEM SET TimeZone = 'UTC'")
         postgres.sql("SELECT pg_reload_conf()")
