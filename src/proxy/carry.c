@@ -527,6 +527,9 @@ struct client *carry_read(struct proxy *proxy, const void *record, size_t length
     pool->clients++;
     client->lane->uses_currval |= (frame.flags & FLAG_CURRVAL) != 0;
     stats_client_carried(client);
+    if (!client->lane->parameters)
+        client->lane->has_changed =
+            true; /* the first login here may not say what it was told there */
     int64_t since_us = client->since_us;
     client_set_state(client, frame.stage == STAGE_LOGIN ? CLIENT_LOGIN : CLIENT_READY);
     client->since_us = since_us;

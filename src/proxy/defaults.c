@@ -76,8 +76,6 @@ static void compare(struct server *server)
     }
     if (!is_same)
         open_forget_starts(server->proxy, lane);
-    if (!lane->parameters && lane->clients > 0)
-        lane->has_changed = true; /* they came from another process, which knew of others */
 }
 
 void defaults_login(struct server *server)

@@ -521,7 +521,9 @@ void settle_answered(struct server *server)
     server->failed_questions = 0;
     if (asked & PIN_BIT(PIN_SETTING)) {
         take_settings(client, server, settings_intern(table_of(client), &server->draft));
-        defaults_asked(client, server);
+        if (!(server->found &
+              PIN_BIT(PIN_SETTING))) /* else its own may be among what was not taken */
+            defaults_asked(client, server);
     }
     settings_draft_free(&server->draft);
     settle_set_pins(client, (client->pins & ~asked) | server->found);

@@ -76,14 +76,17 @@ void settle_restored(struct server *server)
         stream_queue_buffer(&client->stream, &message);
 }
 
+static bool is_free(const struct server *server)
+{
+    return server->backend.state == BACKEND_IDLE || server->backend.state == BACKEND_CHECKING;
+}
+
 /* A free backend says that something else is in force where no session has a value of its own: the server's configuration
  * was read anew, or a standby promoted.  The next login would say the same. */
 static void note_default(struct server *server, const char *name, const char *value)
 {
     struct lane *lane = server->lane;
-    bool is_free =
-        server->backend.state == BACKEND_IDLE || server->backend.state == BACKEND_CHECKING;
-    if (!is_free || settings_get(server->settings, name) || server->is_unknown ||
+    if (!is_free(server) || settings_get(server->settings, name) || server->is_unknown ||
         server->hidden_by != 0)
         return;
     for (size_t i = 0; i < lane->parameter_count; i++) {
@@ -102,7 +105,8 @@ bool settle_parameter(struct server *server, enum outstanding_injection injectio
     struct client *client = server->client;
     if (!client) {
         note_default(server, name, value);
-        if (server->status == 'I') /* else a ROLLBACK may be what reports it */
+        /* a client that has gone may have set it, by what it sent or what was sent for it; a ROLLBACK then reports it too */
+        if ((is_free(server) || injection == INJECTION_CLEAN) && server->status == 'I')
             defaults_changed(server, name, value);
         return false;
     }

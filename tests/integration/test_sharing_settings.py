@@ -7,7 +7,7 @@ import pytest
 
 from server import PASSWORD, ROLE
 from waiting import wait_until
-from wire import Wire, extended, query
+from wire import Wire, extended, query, terminate
 
 PARAMETERS = {
     "none": {},
@@ -129,6 +129,26 @@ def test_who_logs_in_after_alter_role_has_what_it_set(start_proxy, postgres):
         postgres.sql("ALTER ROLE proxy NOCREATEROLE")
 
 
+def test_alter_role_in_session_mode(start_proxy, postgres):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "mode": "session"})
+    try:
+        with proxy.wire() as client:
+            assert not client.query(f"ALTER ROLE {ROLE} SET work_mem = '23MB'").errors
+        with proxy.wire() as client:
+            assert client.query("SHOW work_mem").value == "23MB"
+    finally:
+        postgres.sql(f"ALTER ROLE {ROLE} RESET work_mem")
+
+
+def test_alter_role_that_is_refused_replaces_nothing(start_proxy):
+    """Or whoever may change nothing could have everybody's connections replaced, again and again."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire() as client:
+        pid = client.query("SELECT pg_backend_pid()").value
+        assert client.query("ALTER ROLE postgres SET work_mem = '23MB'").error.sqlstate == "42501"
+        assert client.query("SELECT pg_backend_pid()").value == pid
+
+
 def test_what_the_configuration_changes_is_reported_to_who_logs_in_afterwards(start_proxy, postgres):
     proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": 10, "pre_ping_idle": "100ms"})
     try:
@@ -238,3 +258,34 @@ def test_defaults_that_change_in_a_running_session_are_told(start_proxy, postgre
     finally:
         postgres.sql("ALTER SYSTEM SET TimeZone = 'UTC'")
         postgres.sql("SELECT pg_reload_conf()")
+
+
+@pytest.mark.parametrize("how", ["by code that is not looked into", "for its start-up packet"])
+def test_what_was_set_for_who_has_gone_is_nobodys_default(start_proxy, how):
+    """The server reports it when nobody is there: that is no change of what logins bring."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "hidden_state": "ignore"})
+    with proxy.wire() as keeps, proxy.wire(TimeZone="Asia/Tokyo") as goes:
+        keeps.query("CREATE OR REPLACE FUNCTION sets_zone() RETURNS void LANGUAGE plpgsql AS $$BEGIN SET TimeZone = 'Asia/Seoul'; END$$")
+        goes.send(query("SELECT sets_zone()" if "code" in how else "SELECT 1"), terminate())
+        goes.until_closed()
+        proxy.wait_pool(in_use=0)
+        with proxy.wire() as other:
+            assert other.parameters["TimeZone"] == "UTC"
+            assert other.query("SHOW TimeZone").value == "UTC"
+        keeps.query("DROP FUNCTION sets_zone")
+
+
+def test_settings_too_long_to_travel_are_nobodys_default(start_proxy):
+    """Of such a session not all is read: what its client was told of the rest is still its own."""
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0})
+    long = {"local_preload_libraries": "repeat('y', 30000)", "search_path": "repeat('y', 30000)",
+            "plpgsql.extra_warnings": "repeat('shadowed_variables,', 1300) || 'shadowed_variables'"}
+    with proxy.wire() as client:
+        assert not client.query("DO $$BEGIN END$$").errors  # which loads plpgsql and its settings
+        for name, value in long.items():
+            assert not client.query(f"SELECT set_config('{name}', {value}, false)").errors
+        client.query("SET TimeZone = 'Asia/Seoul'")
+        assert client.query("SHOW TimeZone").value == "Asia/Seoul"
+        with proxy.wire() as other:
+            assert other.parameters["TimeZone"] == "UTC"
+            assert other.query("SHOW TimeZone").value == "UTC"

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
@@ -126,6 +127,24 @@ def test_free_connections_block_no_command_on_their_database(proxy, postgres, co
         assert clients[0].query("SELECT 1").error.sqlstate == "3D000"
     for client in clients:
         client.close()
+
+
+def test_free_connections_do_not_keep_a_database_in_its_tablespace(proxy, postgres):
+    """A SET that changes no default."""
+    with closing(postgres.superuser_connection()) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute("SET allow_in_place_tablespaces = on")
+        cursor.execute("CREATE TABLESPACE tools_space LOCATION ''")
+        cursor.execute(f"GRANT CREATE ON TABLESPACE tools_space TO {ROLE}")
+        cursor.execute(f"CREATE DATABASE tools_z OWNER {ROLE}")
+        try:
+            with proxy.wire(database="tools_z") as client, proxy.wire() as other:
+                client.query("SELECT 1")
+                assert not other.query("ALTER DATABASE tools_z SET TABLESPACE tools_space").errors
+        finally:
+            cursor.execute("DROP DATABASE tools_z WITH (FORCE)")
+            cursor.execute("DROP TABLESPACE tools_space")
 
 
 def test_a_database_in_use_is_not_dropped(proxy, postgres):

@@ -194,3 +194,15 @@ def test_idle_session_timeout_is_the_sessions_own(start_proxy, postgres, made):
     with proxy.wire() as other:
         assert other.query("SHOW idle_session_timeout").value == "0"
     assert postgres.backend_pids() == pids
+
+
+def test_an_error_of_ours_is_an_answer(start_proxy):
+    """Who has waited for longer than it may be idle stays connected (contract: timeout)."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 3})
+    with proxy.wire() as holder, proxy.wire() as client:
+        client.query("SET idle_session_timeout = '2500ms'")
+        holder.query("BEGIN")
+        assert client.query("SELECT 1").error.sqlstate == "53300"
+        holder.query("SELECT pg_sleep(0.3)")  # long enough to be swept
+        holder.query("COMMIT")
+        assert client.query("SELECT 1").value == "1"
