@@ -64,13 +64,11 @@ void proxy_clear_databases(struct client *client)
     bool is_stuck = is_running && proxy->now_us - client->request_us > COMMAND_STUCK_US;
     struct lane *lane;
     struct lane *next;
-    if (client->database_step == DATABASE_DEFAULTS && !is_running &&
-        (!server || server->status == 'I')) {
-        client->database_step = DATABASE_NO_COMMAND;
+    if (client->changes_defaults && !is_running && (!server || server->status == 'I')) {
+        client->changes_defaults = false;
         replace_all(client);
     }
-    if (client->database_step == DATABASE_NO_COMMAND || !client->query ||
-        client->database_step == DATABASE_DEFAULTS)
+    if (client->database_step == DATABASE_NO_COMMAND || !client->query)
         return;
     HASH_ITER (hh, proxy->lanes, lane, next) {
         bool is_named = names_database(client->query, lane->database) ||

@@ -20,6 +20,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/cancel.h"
 #include "proxy/carry.h"
+#include "proxy/clear.h"
 #include "proxy/events.h"
 #include "proxy/held.h"
 #include "proxy/login.h"
@@ -129,6 +130,8 @@ static void leave_backend(struct client *client)
     client->server = NULL;
     if (!server)
         return;
+    if (client->changes_defaults)
+        proxy_clear_databases(client);
     if (client->pins != 0 || client->asks != 0 || server->asked != 0 || !settle_is_shared(client) ||
         client->state == CLIENT_LOGIN)
         server->is_dirty = true;

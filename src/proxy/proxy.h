@@ -203,6 +203,7 @@ struct client {
         has_set_unnamed : 1; /* a Parse or Close of its unnamed statement was sent since the last Sync */
     bool saw_copy : 1;       /* the last text may be a COPY */
     uint8_t database_step;      /* enum database_step (clear.h) */
+    bool changes_defaults : 1;  /* ALTER ROLE or DATABASE .. SET is done, if not committed yet */
     bool has_private_names : 1; /* its statements are on its backend under its own names */
     bool has_unasked : 1; /* something was run since the server was asked what the session holds */
     bool saw_reset : 1;   /* a statement since the last Sync goes back to start-up settings */
@@ -310,7 +311,7 @@ struct server {
     bool said_fatal;        /* it sent a FATAL: the end is near */
     bool is_held_for_close; /* its socket is gone; counted until close_us */
     bool wants_cancel_again;
-    bool watches_tags;         /* a DISCARD ALL or DEALLOCATE ALL may be on its way */
+    bool watches_tags;         /* a DISCARD ALL, DEALLOCATE ALL or ALTER .. SET may be on its way */
     char status;               /* of its last ReadyForQuery: I, T, E */
     char application_name[64]; /* in force on it, to be shown */
     int cancels;               /* on their way */

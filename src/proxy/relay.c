@@ -107,9 +107,12 @@ static bool is_tag(const uint8_t *body, size_t length, const char *tag)
     return length == strlen(tag) + 1 && memcmp(body, tag, length) == 0;
 }
 
-/* Some commands take every prepared statement with them, or what is known of sequences. */
+/* Some commands take every prepared statement with them, or what is known of sequences; some change what logins bring. */
 static void read_tag(struct server *server, const uint8_t *body, size_t length)
 {
+    if (server->client &&
+        (is_tag(body, length, "ALTER ROLE") || is_tag(body, length, "ALTER DATABASE")))
+        server->client->changes_defaults = true;
     bool is_all = is_tag(body, length, "DISCARD ALL");
     if (is_all || is_tag(body, length, "DEALLOCATE ALL"))
         prepare_all_gone(server);
@@ -204,7 +207,7 @@ void relay_release(struct client *client, struct server *server)
     server->client = NULL;
     server->watches_tags = false;
     client_set_state(client, CLIENT_READY);
-    if (client->database_step != DATABASE_NO_COMMAND)
+    if (client->database_step != DATABASE_NO_COMMAND || client->changes_defaults)
         proxy_clear_databases(client);
     client_forget_query(client);
     server_release(server);

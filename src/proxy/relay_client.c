@@ -153,9 +153,7 @@ static uint32_t prepare_way(struct client *client, bool is_kept, const char *tex
 {
     struct server *server = client->server;
     uint32_t signs = sql_memo_signs(&client->proxy->memo, text, length);
-    if (signs & SQL_SIGN_DEFAULTS)
-        client->database_step = DATABASE_DEFAULTS;
-    else if (signs & SQL_SIGN_DATABASE)
+    if (signs & SQL_SIGN_DATABASE)
         client->database_step = DATABASE_COMMAND_SENT;
     bool needs_names =
         (signs & SQL_SIGN_LOOK) ||

@@ -293,6 +293,8 @@ void settle_note_own(struct client *client, uint32_t signs, const char *text, si
                       (settle_learn_names(client->proxy, signs, text, length) & SQL_CONFIG_SEED));
     if (is_seeded || (signs & SQL_SIGN_LOAD))
         client->server->is_spoilt = true;
+    if (signs & SQL_SIGN_DEFAULTS)
+        client->server->watches_tags = true;
 }
 
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
@@ -316,7 +318,7 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     }
     if (signs & (SQL_SIGN_WRITE | SQL_SIGN_TRIGGER))
         note_triggers(client, signs);
-    if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE))
+    if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE | SQL_SIGN_DEFAULTS))
         client->server->watches_tags = true;
     note_resets(client, signs);
     client->saw_copy = (signs & SQL_SIGN_INSERT) != 0;
