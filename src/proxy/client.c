@@ -255,6 +255,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     } else {
         client->is_skipping = true;
     }
+    client->answered_us = client->proxy->now_us;
     client_set_state(client, CLIENT_READY);
     client_forget_query(client);
     stream_write_buffer(&client->stream, &answer);

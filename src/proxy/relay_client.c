@@ -84,6 +84,7 @@ static enum verdict skip_message(struct client *client, uint8_t type)
     if (type == 'S') {
         struct buffer answer = {0};
         client->is_skipping = false;
+        client->answered_us = client->proxy->now_us;
         build_ready(&answer, 'I');
         stream_write_buffer(&client->stream, &answer);
     }
