@@ -307,6 +307,8 @@ struct server {
     uint32_t message_left;
     bool is_swallowing;     /* the passing message is not for the client */
     bool is_dirty;          /* DISCARD ALL before the next client */
+    bool is_finishing;      /* what its client sent before a Terminate is still done */
+    size_t unheard;         /* bytes of the answers to that */
     bool is_broken_off;     /* the client left in mid-message: only good for closing */
     bool said_fatal;        /* it sent a FATAL: the end is near */
     bool is_held_for_close; /* its socket is gone; counted until close_us */
@@ -585,6 +587,9 @@ void server_ping(struct server *server);
 void server_release(struct server *server);
 /* The client has gone, whatever was going on.  `was_orderly`: with a Terminate, so that what runs is not cancelled. */
 void server_abandon(struct server *server, bool in_mid_message, bool was_orderly);
+/* It has sent so many bytes while no client is linked.  On a connection of its client's own a server that has more to say
+ * than the socket holds would meet its end: it is cancelled then. */
+void server_unheard(struct server *server, size_t bytes);
 /* Everything owed has been answered while no client is linked. */
 void server_settled(struct server *server);
 /* What kept a cancel from being sent may be over. */

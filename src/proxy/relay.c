@@ -396,6 +396,8 @@ void relay_server_pump(struct server *server)
         if (got == STREAM_END)
             break;
         server->backend.alive_us = proxy->now_us;
+        if (!client)
+            server_unheard(server, (size_t)got);
         size_t length = (size_t)got;
         if (held > 0) {
             memcpy(bytes, buffer_bytes(&server->held), held);

@@ -28,6 +28,7 @@
 
 #define PING_TIMEOUT_US       (3 * CLOCK_S)
 #define CLEANING_TIMEOUT_US   (10 * CLOCK_S)
+#define UNHEARD_MAX           (1u << 20) /* bytes of answers that nobody reads; a socket would hold as much */
 #define RESET_GRACE_US        (50 * CLOCK_MS)
 #define DEAD_NETWORK_GRACE_US (30 * CLOCK_S) /* a server that cannot see us go may count on */
 
@@ -193,12 +194,43 @@ void server_settled(struct server *server)
         else
             proxy_run_pool(server->lane->pool);
     } else if (server->backend.state == BACKEND_CLEANING) {
+        if (server->is_finishing)
+            server->deadline_us = server->proxy->now_us + CLEANING_TIMEOUT_US;
+        server->is_finishing = false;
         finish_messages(server); /* an error has begun to skip what was to end them */
         if (outstanding_is_empty(&server->outstanding))
             clean_further(server);
     } else if (server->asker) {
         asker_settled(server);
     }
+}
+
+/* What its client has sent before a Terminate is done, within the limits that its pool sets to queries and transactions.  It
+ * counts as in use meanwhile. */
+static void let_finish(struct server *server)
+{
+    const struct config_pool *config = server->lane->pool->config;
+    int64_t limit_us = config ? config->query_timeout_us : 1; /* its pool is gone: at once */
+    if (config && config->transaction_timeout_us > 0 &&
+        (limit_us == 0 || config->transaction_timeout_us < limit_us))
+        limit_us = config->transaction_timeout_us;
+    server->is_finishing = true;
+    server->unheard = 0;
+    server->deadline_us = limit_us > 0 ? server->proxy->now_us + limit_us : INT64_MAX;
+}
+
+static void finish_no_more(struct server *server)
+{
+    server->is_finishing = false;
+    server->deadline_us = server->proxy->now_us + CLEANING_TIMEOUT_US;
+    cancel_server(server);
+}
+
+void server_unheard(struct server *server, size_t bytes)
+{
+    server->unheard += bytes;
+    if (server->is_finishing && server->unheard > UNHEARD_MAX)
+        finish_no_more(server);
 }
 
 void server_abandon(struct server *server, bool in_mid_message, bool was_orderly)
@@ -218,7 +250,9 @@ void server_abandon(struct server *server, bool in_mid_message, bool was_orderly
     finish_messages(server);
     if (outstanding_is_empty(&server->outstanding))
         clean_further(server);
-    else if (!was_orderly)
+    else if (was_orderly)
+        let_finish(server);
+    else
         cancel_server(server); /* nobody waits for the result any more */
     if (server->stream.may_read)
         event_active(&server->stream.read_event, EV_READ, 0); /* what its client left unread */
@@ -392,6 +426,10 @@ void server_sweep(struct server *server)
         break;
     }
     case BACKEND_CLEANING:
+        if (server->is_finishing) {
+            finish_no_more(server);
+            break;
+        }
         log_server(LOG_LEVEL_WARNING, server, "backend could not be cleaned",
                    LOG_FIELD_SECONDS("tried", (double)CLEANING_TIMEOUT_US / (double)CLOCK_S));
         server_close(server, "could not be cleaned");

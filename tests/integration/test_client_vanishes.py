@@ -129,6 +129,20 @@ def test_what_was_said_before_terminate_is_done(single, postgres):
         other.query("DROP TABLE said")
 
 
+@pytest.mark.parametrize("sql,limits", [
+    ("SELECT pg_sleep(3600)", {"query_timeout": "300ms"}), ("SELECT pg_sleep(3600)", {"transaction_timeout": "300ms"}),
+    ("SELECT repeat('x', 1000) FROM generate_series(1, 10000) a, generate_series(1, 10000) b, generate_series(1, 10000) c", {})])
+def test_what_was_said_before_terminate_does_not_go_on_for_ever(start_proxy, sql, limits):
+    """A pool's limits hold for it too; and a server that answers is cancelled, for on the client's own connection it would
+    find that nobody hears it."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 8, **limits})
+    client = proxy.wire()
+    client.send(query(sql), terminate())
+    assert client.until_closed() == []
+    with proxy.wire() as other:
+        assert other.query("SELECT 'next'").value == "next"
+
+
 def test_with_a_half_sent_query(single, vanish):
     client = single.wire()
     client.send(query("SELECT 1")[:-4])
