@@ -77,7 +77,8 @@ static struct settings *intern_text(struct settings_table *table, const char *te
         memcpy(settings->text, text, length);
     const char *idle =
         settings_get(settings, "idle_session_timeout"); /* in ms, as pg_settings has it */
-    settings->idle_session_us = idle ? strtoll(idle, NULL, 10) * 1000 : 0;
+    long long idle_ms = idle ? strtoll(idle, NULL, 10) : 0;
+    settings->idle_session_us = idle_ms > 0 && idle_ms <= INT32_MAX ? idle_ms * 1000 : 0;
     HASH_ADD_KEYPTR(hh, table->by_text, settings->text, settings->length, settings);
     return settings;
 }

@@ -83,8 +83,7 @@ struct proxy_pool {
     int clients;
     int pinned;      /* of these, tied to their backends */
     int64_t ceiling; /* our connections when the upstream last said "full"; 0 never, or not now */
-    enum refusal
-        starved_by; /* a full upstream refused it what it reserved: how far "full" reaches */
+    enum refusal starved_by;   /* it was refused what it reserved: how far "full" reaches */
     struct lane *starved_lane; /* the lane that was refused */
     struct pool_stats stats;
     bool is_running; /* proxy_run_pool is at work, further down the stack */
@@ -585,10 +584,9 @@ void server_forget(struct server *server);
 void server_ping(struct server *server);
 /* The transaction is over and the client gives it up, clean. */
 void server_release(struct server *server);
-/* The client has gone, whatever was going on.  `was_orderly`: with a Terminate, so that what runs is not cancelled. */
+/* The client has gone, whatever was going on.  `was_orderly`: with a Terminate, so that what runs may come to its end. */
 void server_abandon(struct server *server, bool in_mid_message, bool was_orderly);
-/* It has sent so many bytes while no client is linked.  On a connection of its client's own a server that has more to say
- * than the socket holds would meet its end: it is cancelled then. */
+/* Bytes of answers came for nobody: many are the end of what it does, as on a connection of its client's own. */
 void server_unheard(struct server *server, size_t bytes);
 /* Everything owed has been answered while no client is linked. */
 void server_settled(struct server *server);

@@ -61,6 +61,23 @@ static void test_equal_lists_are_one_list(void **state)
     settings_drop(&table, other);
 }
 
+/* The server's number is text like any other. */
+static void test_an_idle_timeout_is_a_number_of_ms_or_none(void **state)
+{
+    static const struct {
+        const char *value;
+        int64_t us;
+    } cases[] = {
+        {"200", 200000},         {"2147483647", 2147483647000}, {"0", 0},  {"2147483648", 0},
+        {"9223372036854775", 0}, {"9999999999999999999999", 0}, {"-1", 0}, {"", 0}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct settings *one = list_of("Idle_Session_Timeout", cases[i].value, NULL);
+        assert_int_equal(one->idle_session_us, cases[i].us);
+        settings_drop(&table, one);
+    }
+}
+
 static void test_the_last_value_of_a_name_counts_in_any_case(void **state)
 {
     (void)state;
@@ -126,6 +143,7 @@ static void test_a_restore_asks_the_server_what_was_reset(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_an_idle_timeout_is_a_number_of_ms_or_none),
         cmocka_unit_test(test_equal_lists_are_one_list),
         cmocka_unit_test(test_the_last_value_of_a_name_counts_in_any_case),
         cmocka_unit_test(test_equal_sessions_need_nothing),
