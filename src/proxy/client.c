@@ -132,8 +132,8 @@ static void leave_backend(struct client *client)
         return;
     if (client->changes_defaults)
         proxy_clear_databases(client);
-    if (client->pins != 0 || client->asks != 0 || server->asked != 0 || !settle_is_shared(client) ||
-        client->state == CLIENT_LOGIN)
+    if (client->pins != 0 || client->asks != 0 || server->asked != 0 ||
+        client->must_restore_again || !settle_is_shared(client) || client->state == CLIENT_LOGIN)
         server->is_dirty = true;
     if ((client->pins & PIN_BIT(PIN_LOAD)) || client->lane->is_replication)
         server->is_spoilt = true;

@@ -3,6 +3,8 @@
 A user would lose: rows written under a wrong time zone, a driver that believes a wrong client_encoding.
 """
 
+from contextlib import closing
+
 import pytest
 
 from server import PASSWORD, ROLE
@@ -265,7 +267,8 @@ def test_what_was_set_for_who_has_gone_is_nobodys_default(start_proxy, how):
     """The server reports it when nobody is there: that is no change of what logins bring."""
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "hidden_state": "ignore"})
     with proxy.wire() as keeps, proxy.wire(TimeZone="Asia/Tokyo") as goes:
-        keeps.query("CREATE OR REPLACE FUNCTION sets_zone() RETURNS void LANGUAGE plpgsql AS $$BEGIN SET TimeZone = 'Asia/Seoul'; END$$")
+        keeps.query("CREATE OR REPLACE FUNCTION sets_zone() RETURNS void LANGUAGE plpgsql AS $$"
+                    "BEGIN SET TimeZone = 'Asia/Seoul'; END$$")
         goes.send(query("SELECT sets_zone()" if "code" in how else "SELECT 1"), terminate())
         goes.until_closed()
         proxy.wait_pool(in_use=0)
@@ -289,3 +292,20 @@ def test_settings_too_long_to_travel_are_nobodys_default(start_proxy):
         with proxy.wire() as other:
             assert other.parameters["TimeZone"] == "UTC"
             assert other.query("SHOW TimeZone").value == "UTC"
+
+
+def test_what_was_still_to_be_restored_when_its_client_went(start_proxy, postgres):
+    """A backend is not taken for what its client's settings say before they are in force again."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "hidden_state": "ignore"})
+    with proxy.wire(TimeZone="Asia/Tokyo") as stays, proxy.wire(TimeZone="Asia/Tokyo") as goes, \
+            closing(postgres.superuser_connection("app")) as blocking, blocking.cursor() as cursor:
+        goes.query("CREATE OR REPLACE FUNCTION resets_zone() RETURNS void LANGUAGE plpgsql AS $$BEGIN RESET TimeZone; END$$")
+        cursor.execute("BEGIN")
+        cursor.execute("LOCK TABLE pg_catalog.pg_settings IN ACCESS EXCLUSIVE MODE")  # so that our question has to wait
+        assert not goes.query("SELECT resets_zone()").errors
+        goes.send(query("SELECT pg_sleep(1)"))
+        cursor.execute("ROLLBACK")
+        wait_until(lambda: postgres.backends("query = 'SELECT pg_sleep(1)' AND state = 'active'"), "the next query to run")
+        goes.close()
+        assert stays.query("SHOW TimeZone").value == "Asia/Tokyo"
+        stays.query("DROP FUNCTION resets_zone")
