@@ -170,6 +170,7 @@ def test_what_the_configuration_changes_is_reported_to_who_logs_in_afterwards(st
     finally:
         postgres.sql("ALTER SYSTEM SET timezone = 'UTC'")
         postgres.sql("ALTER SYSTEM RESET DateStyle")
+        postgres.sql("SELECT pg_reload_conf()")
 
 
 DEFAULTS = ("client_encoding", "DateStyle", "IntervalStyle", "TimeZone", "standard_conforming_strings")
