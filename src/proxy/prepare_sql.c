@@ -26,20 +26,34 @@ static bool is_name_byte(char c)
     return c == '_' || c == '$' || isalnum((unsigned char)c) || (unsigned char)c >= 0x80;
 }
 
+/* Blanks and comments; one with another inside it is left, for who reads what is no plain DEALLOCATE. */
+static const char *skip_blanks(const char *at)
+{
+    for (;;) {
+        at += strspn(at, " \t\r\n\f");
+        const char *close = strncmp(at, "/*", 2) == 0 ? strstr(at + 2, "*/") : NULL;
+        if (close && !memmem(at + 2, (size_t)(close - at - 2), "/*", 2))
+            at = close + 2;
+        else if (strncmp(at, "--", 2) == 0)
+            at += strcspn(at, "\r\n");
+        else
+            return at;
+    }
+}
+
 static bool skip_word(const char **at, const char *word)
 {
     size_t length = strlen(word);
     if (strncasecmp(*at, word, length) != 0 || is_name_byte((*at)[length]))
         return false;
-    *at += length;
-    *at += strspn(*at, " \t\r\n\f");
+    *at = skip_blanks(*at + length);
     return true;
 }
 
 /* The name in `DEALLOCATE [PREPARE] name`, and nothing else; false for anything more. */
 static bool read_deallocate(const char *text, char *name, size_t *length)
 {
-    const char *at = text + strspn(text, " \t\r\n\f");
+    const char *at = skip_blanks(text);
     size_t count = 0;
     if (!skip_word(&at, "deallocate"))
         return false;
@@ -55,7 +69,8 @@ static bool read_deallocate(const char *text, char *name, size_t *length)
         if (count == 3 && memcmp(name, "all", 3) == 0)
             return false; /* the tag of its answer tells */
     }
-    at += strspn(at, " \t\r\n\f;");
+    while (*(at = skip_blanks(at)) == ';')
+        at++;
     *length = count;
     return count > 0 && *at == '\0';
 }

@@ -135,6 +135,16 @@ def test_settings_of_the_start_up_packet(assert_same, name):
     assert_same(SETTINGS[name], **START)
 
 
+@pytest.mark.parametrize("sql", ["/* from a driver */ DEALLOCATE a", "DEALLOCATE /* a */ PREPARE a -- bye", "DEALLOCATE a;; -- bye"])
+def test_a_plain_deallocate_ties_no_backend(start_proxy, sql):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as client, proxy.wire() as other:
+        client.ask(parse("a", ONE))
+        assert not client.query(sql).errors
+        assert other.query("SELECT 'free'").value == "free"
+        assert client.ask(bind("", "a")).error.sqlstate == "26000"
+
+
 def test_what_code_has_reset_goes_back_to_the_start_up_packet(start_proxy):
     """The server knows it first when it is asked, so one statement more may still find its own defaults."""
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
