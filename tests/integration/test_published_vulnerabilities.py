@@ -93,7 +93,7 @@ def test_options_without_a_name(unharmed, options):
     for ever, before anybody had shown who they were."""
     with Wire(unharmed.port()) as client:
         client.send(startup(user=ROLE, database="app", options=options))
-        assert_refused(client, "08P01")
+        assert_refused(client, "42601")
 
 
 @pytest.mark.parametrize("step", STEPS)
