@@ -128,6 +128,13 @@ void settings_drop(struct settings_table *table, struct settings *settings)
     free(settings);
 }
 
+void settings_replace(struct settings_table *table, struct settings **place, struct settings *by)
+{
+    struct settings *old = *place;
+    *place = by;
+    settings_drop(table, old);
+}
+
 /* ---- looking ---- */
 
 const char *settings_next(const struct settings *settings, const char *after, const char **value)

@@ -49,6 +49,8 @@ struct settings *settings_with(struct settings_table *table, const struct settin
 struct settings *settings_hold(struct settings *settings);
 /* NULL is fine. */
 void settings_drop(struct settings_table *table, struct settings *settings);
+/* Puts `by`, which is handed over and may be NULL, in the place of what is there, which is dropped. */
+void settings_replace(struct settings_table *table, struct settings **place, struct settings *by);
 /* The value, or NULL. */
 const char *settings_get(const struct settings *settings, const char *name);
 /* Walks the list: start with NULL; returns the next name, or NULL, and its value. */

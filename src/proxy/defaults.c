@@ -34,13 +34,6 @@ static bool is_known(const char *name)
     return false;
 }
 
-static void replace(struct proxy *proxy, struct settings **place, struct settings *by)
-{
-    struct settings *old = *place;
-    *place = by;
-    settings_drop(&proxy->settings, old);
-}
-
 static struct parameter *find_parameter(const struct lane *lane, const char *name)
 {
     for (size_t i = 0; i < lane->parameter_count; i++) {
@@ -110,7 +103,8 @@ void defaults_login(struct server *server)
         if (is_known(reported[i]))
             settings_draft_add(&draft, reported[i], value);
     }
-    replace(server->proxy, &server->defaults, settings_intern(&server->proxy->settings, &draft));
+    settings_replace(&server->proxy->settings, &server->defaults,
+                     settings_intern(&server->proxy->settings, &draft));
 }
 
 void defaults_begin(struct client *client)
@@ -125,7 +119,8 @@ void defaults_begin(struct client *client)
     for (const char *name = NULL;
          client->told && (name = settings_next(client->told, name, &value));)
         settings_draft_add(&draft, name, value); /* its own settings: the later one counts */
-    replace(client->proxy, &client->told, settings_intern(&client->proxy->settings, &draft));
+    settings_replace(&client->proxy->settings, &client->told,
+                     settings_intern(&client->proxy->settings, &draft));
 }
 
 void defaults_link(struct client *client, const struct server *server)
@@ -139,10 +134,10 @@ void defaults_link(struct client *client, const struct server *server)
         if (!told || !there || strcmp(told, there) == 0 || settings_get(client->settings, names[i]))
             continue;
         if (!settings_get(client->base, names[i]))
-            replace(client->proxy, &client->base,
-                    settings_with(table, client->base, names[i], told));
-        replace(client->proxy, &client->settings,
-                settings_with(table, client->settings, names[i], told));
+            settings_replace(&client->proxy->settings, &client->base,
+                             settings_with(table, client->base, names[i], told));
+        settings_replace(&client->proxy->settings, &client->settings,
+                         settings_with(table, client->settings, names[i], told));
     }
 }
 
@@ -155,8 +150,8 @@ static bool differs(const struct server *server, const char *name, const char *v
 static void note(struct server *server, const char *name, const char *value)
 {
     server->lane->has_changed = true;
-    replace(server->proxy, &server->defaults,
-            settings_with(&server->proxy->settings, server->defaults, name, value));
+    settings_replace(&server->proxy->settings, &server->defaults,
+                     settings_with(&server->proxy->settings, server->defaults, name, value));
 }
 
 bool defaults_changed(struct server *server, const char *name, const char *value)

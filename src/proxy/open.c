@@ -117,20 +117,13 @@ static char *start_key(const struct client *client)
     return text;
 }
 
-static void replace_settings(struct client *client, struct settings **place, struct settings *by)
-{
-    struct settings *old = *place;
-    *place = by;
-    settings_drop(&client->proxy->settings, old);
-}
-
 /* The session begins with these settings, and RESET goes back to them. */
 static void begin_with(struct client *client, const struct settings *settings)
 {
     struct settings_table *table = &client->proxy->settings;
-    replace_settings(client, &client->base,
+    settings_replace(&client->proxy->settings, &client->base,
                      settings_with(table, settings, "application_name", client->application_name));
-    replace_settings(client, &client->settings, settings_hold(client->base));
+    settings_replace(&client->proxy->settings, &client->settings, settings_hold(client->base));
 }
 
 static struct start_memory *find_start(const struct client *client)
@@ -258,7 +251,8 @@ void open_settled(struct client *client, const struct error_fields *error)
     const struct start_memory *memory = find_start(client);
     if (memory) {
         begin_with(client, memory->settings);
-        replace_settings(client, &client->told, memory->told ? settings_hold(memory->told) : NULL);
+        settings_replace(&client->proxy->settings, &client->told,
+                         memory->told ? settings_hold(memory->told) : NULL);
     } else if (needs_own_settings(client) && !client->lane->is_replication) {
         begin_with(client, client->settings);
         if (client->pins == 0)

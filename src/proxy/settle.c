@@ -31,43 +31,35 @@
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
 
-#define QUESTIONS_FAIL_MOST 3     /* in a row, before the client is tied */
-#define CUSTOMS_MAX_BYTES   4096  /* names of custom settings that are asked for */
-#define SETTINGS_MAX_BYTES  65536 /* of one session's, with their names, that are carried about */
+#define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
+#define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
 
 static struct settings_table *table_of(const struct client *client)
 {
     return &client->proxy->settings;
 }
 
-static void replace(struct settings_table *table, struct settings **place, struct settings *by)
-{
-    struct settings *old = *place;
-    *place = by;
-    settings_drop(table, old);
-}
-
 void settle_begin(struct client *client)
 {
     struct settings_draft draft = {0};
     settings_draft_add(&draft, "application_name", client->application_name);
-    replace(table_of(client), &client->base, settings_intern(table_of(client), &draft));
-    replace(table_of(client), &client->settings, settings_hold(client->base));
+    settings_replace(table_of(client), &client->base, settings_intern(table_of(client), &draft));
+    settings_replace(table_of(client), &client->settings, settings_hold(client->base));
 }
 
 void settle_client_free(struct client *client)
 {
-    replace(table_of(client), &client->base, NULL);
-    replace(table_of(client), &client->settings, NULL);
-    replace(table_of(client), &client->told, NULL);
-    replace(table_of(client), &client->untold, NULL);
+    settings_replace(table_of(client), &client->base, NULL);
+    settings_replace(table_of(client), &client->settings, NULL);
+    settings_replace(table_of(client), &client->told, NULL);
+    settings_replace(table_of(client), &client->untold, NULL);
     settle_set_pins(client, 0);
 }
 
 void settle_server_free(struct server *server)
 {
-    replace(&server->proxy->settings, &server->settings, NULL);
-    replace(&server->proxy->settings, &server->defaults, NULL);
+    settings_replace(&server->proxy->settings, &server->settings, NULL);
+    settings_replace(&server->proxy->settings, &server->defaults, NULL);
     settings_draft_free(&server->draft);
 }
 
@@ -75,7 +67,7 @@ void settle_forget(struct server *server)
 {
     struct settings_draft nothing = {0};
     struct settings_table *table = &server->proxy->settings;
-    replace(table, &server->settings, settings_intern(table, &nothing));
+    settings_replace(table, &server->settings, settings_intern(table, &nothing));
     server->needs_look = false;
     server->is_unknown = false;
     server->hidden_by = 0;
@@ -150,7 +142,7 @@ void settle_link(struct client *client, struct server *server)
         server->hidden_by = 0;
     }
     server->needs_look = server->hidden_by || server->sequences_by;
-    replace(table_of(client), &server->settings, settings_hold(client->settings));
+    settings_replace(table_of(client), &server->settings, settings_hold(client->settings));
     note_idle_timeout(server, client->settings);
     const char *name = settings_get(client->settings, "application_name");
     snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
@@ -437,7 +429,7 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     const char *value;
     enum pin pin;
     if (length == 0 ||
-        buffer_length(&server->draft.text) > SETTINGS_MAX_BYTES) { /* not carried about */
+        buffer_length(&server->draft.text) > SETTLE_SETTINGS_MAX) { /* not carried about */
         server->found |= PIN_BIT(PIN_SETTING);
         return;
     }
@@ -498,8 +490,8 @@ static void take_settings(struct client *client, struct server *server, struct s
     if (hides_temporary(settings))
         server->found |= PIN_BIT(PIN_SETTING);
     note_idle_timeout(server, settings);
-    replace(table_of(client), &client->settings, settings);
-    replace(table_of(client), &server->settings, settings_hold(settings));
+    settings_replace(table_of(client), &client->settings, settings);
+    settings_replace(table_of(client), &server->settings, settings_hold(settings));
     const char *name = settings_get(settings, "application_name");
     if (name)
         client_set_application_name(client, name);
@@ -544,7 +536,10 @@ void settle_failed(struct server *server, enum outstanding_injection injection,
         break;
     case INJECTION_RESTORE:
     case INJECTION_REPAIR:
-        client->must_restore_again |= strcmp(error->sqlstate, SQLSTATE_QUERY_CANCELED) == 0;
+        if (strcmp(error->sqlstate, SQLSTATE_QUERY_CANCELED) == 0)
+            client->must_restore_again = true;
+        else
+            server->is_dirty = true; /* what it is thought to have in force is not */
         break;
     case INJECTION_SETTLE:
         server->is_unknown = true;

@@ -6,6 +6,9 @@
 
 #include "proxy/proxy.h"
 
+#define SETTLE_SETTINGS_MAX                                                                        \
+    65536 /* bytes of one session's settings, or of what it was told, with the names */
+
 /* Whether the client shares backends: not in session mode, nor for replication. */
 static inline bool settle_is_shared(const struct client *client)
 {

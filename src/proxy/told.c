@@ -15,29 +15,22 @@
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
 
-#define SETTINGS_MAX_BYTES 65536 /* of what one session was told, with the names */
-#define TOLD_MAX           100   /* settings that a server reports: some 15 */
+#define TOLD_MAX 100 /* settings that a server reports: some 15 */
 
 static struct settings_table *table_of(const struct client *client)
 {
     return &client->proxy->settings;
 }
 
-static void replace(struct settings_table *table, struct settings **place, struct settings *by)
-{
-    struct settings *old = *place;
-    *place = by;
-    settings_drop(table, old);
-}
-
 static void note(struct client *client, struct settings **list, const char *name, const char *value)
 {
     struct settings_draft draft = {0};
     if (*list && !settings_get(*list, name) &&
-        ((*list)->count >= TOLD_MAX || (*list)->length >= SETTINGS_MAX_BYTES))
+        ((*list)->count >= TOLD_MAX || (*list)->length >= SETTLE_SETTINGS_MAX))
         return; /* no PostgreSQL: passed on, and not remembered */
     if (*list) {
-        replace(table_of(client), list, settings_with(table_of(client), *list, name, value));
+        settings_replace(table_of(client), list,
+                         settings_with(table_of(client), *list, name, value));
         return;
     }
     settings_draft_add(&draft, name, value);
@@ -71,7 +64,7 @@ void settle_restored(struct server *server)
         build_parameter_status(&message, name, value);
         tell(client, name, value);
     }
-    replace(table_of(client), &client->untold, NULL);
+    settings_replace(table_of(client), &client->untold, NULL);
     if (buffer_length(&message) > 0)
         stream_queue_buffer(&client->stream, &message);
 }
