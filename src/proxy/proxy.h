@@ -310,7 +310,8 @@ struct server {
     size_t unheard;         /* bytes of the answers to that */
     bool is_broken_off;     /* the client left in mid-message: only good for closing */
     bool said_fatal;        /* it sent a FATAL: the end is near */
-    bool is_held_for_close; /* its socket is gone; counted until close_us */
+    bool is_held_for_close; /* its socket is gone; counted until deadline_us */
+    bool awaits_goodbye; /* and, after a login that took too long, until the server has closed it */
     bool wants_cancel_again;
     bool watches_tags;         /* a DISCARD ALL, DEALLOCATE ALL or ALTER .. SET may be on its way */
     char status;               /* of its last ReadyForQuery: I, T, E */
@@ -533,8 +534,7 @@ void client_sweep(struct client *client);
 void client_granted(struct client *client, struct server *server);
 /* Wants a backend: gets one at once (true) or waits. */
 bool client_acquire(struct client *client);
-/* A client whose descriptor is there already: by accept, or handed over.  NULL when it cannot be had: the descriptor is then
- * still the caller's. */
+/* A client whose descriptor is there: by accept, or handed over.  NULL: it cannot be had, the descriptor is the caller's. */
 struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, bool is_unix,
                           const struct sockaddr_storage *address);
 /* Forgets it and closes its descriptor, without a word to anybody. */

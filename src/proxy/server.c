@@ -10,6 +10,9 @@
  *                  +--+-> closing -> gone
  */
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -395,13 +398,43 @@ void server_lost(struct server *server)
     server->deadline_us = proxy->now_us + grace;
 }
 
+/* The other side's system has not said that it heard us close: the network may have died, and nobody is there to say more. */
+static bool is_unheard(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t length = sizeof(info);
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0 &&
+           info.tcpi_state == TCP_FIN_WAIT1;
+}
+
+/* A login that took too long: a server that is there but does nothing (stopped, swapped out) goes on counting it until it
+ * wakes up and closes it. */
+static bool has_let_go(const struct server *server)
+{
+    struct pollfd at = {.fd = server->conn ? PQsocket(server->conn) : -1, .events = POLLRDHUP};
+    if (!server->awaits_goodbye || at.fd < 0 || poll(&at, 1, 0) > 0)
+        return true;
+    return is_unheard(at.fd) && server->proxy->now_us - server->deadline_us > DEAD_NETWORK_GRACE_US;
+}
+
+static void give_up_login(struct server *server)
+{
+    ConnStatusType status = PQstatus(server->conn);
+    bool is_connected = server->conn && status != CONNECTION_STARTED && status != CONNECTION_BAD;
+    server_login_failed(server, "timeout expired (connect_timeout)");
+    if (!server->conn || PQsocket(server->conn) < 0)
+        return;
+    server->awaits_goodbye = is_connected;
+    shutdown(PQsocket(server->conn), SHUT_WR);
+}
+
 void server_sweep(struct server *server)
 {
     struct proxy *proxy = server->proxy;
     if (server->deadline_us > proxy->now_us)
         return;
     if (server->is_held_for_close) {
-        if (server->cancels == 0)
+        if (server->cancels == 0 && has_let_go(server))
             server_gone(server);
         return;
     }
@@ -409,9 +442,7 @@ void server_sweep(struct server *server)
     case BACKEND_CONNECTING:
         if (server_login_next_host(server))
             break;
-        server_login_failed(server, "timeout expired (connect_timeout)");
-        if (server->conn && PQsocket(server->conn) >= 0)
-            shutdown(PQsocket(server->conn), SHUT_WR);
+        give_up_login(server);
         break;
     case BACKEND_CHECKING: {
         struct lane *lane;

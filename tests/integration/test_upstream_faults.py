@@ -12,7 +12,7 @@ import pytest
 
 import wire
 from faults import Lingerer, Link, Scissors
-from proxy import is_under_valgrind
+from proxy import is_under_valgrind, limit
 from server import PASSWORD, PASSWORD_IN_URL, ROLE
 from waiting import Stopwatch, wait_until
 from wire import Wire, query
@@ -73,6 +73,43 @@ def test_a_connection_that_was_reset_keeps_its_place_a_moment(start_proxy, postg
     when = [datetime.datetime.fromisoformat(line["time"]).timestamp() for line in (lost, made)]
     assert "reset" in lost["reason"]
     assert when[1] - made["took"] - when[0] >= 0.045, "a log's times are cut to milliseconds"
+
+
+class Deaf(Link):
+    """Takes connections, and does nothing with them until it is restored: a server that is stopped or swapped out."""
+
+    def __init__(self, port):
+        self.taken, self.most = set(), 0
+        super().__init__(port)
+
+    def _serve(self, near):
+        with self.lock:
+            self.taken.add(near)
+            self.most = max(self.most, len(self.taken))
+        self.open_road.wait()
+        super()._serve(near)
+        with self.lock:
+            self.taken.discard(near)
+
+
+def test_a_server_that_does_nothing_goes_on_counting_logins_that_took_too_long(start_proxy, postgres):
+    """Each is a connection of its own once it wakes up: no more are begun than the cap allows."""
+    with Deaf(postgres.port) as road:
+        road.silence()
+        proxy = start_proxy(wait="listening", pgreserve={"total_connections": 3},
+                            environment={"UPSTREAM": postgres.url(port=road.port) + "?sslmode=disable"},
+                            automation={"size": 2, "max_overflow": 0, "timeout": "6s", "connect_timeout": limit(1)},
+                            adhoc={"size": 1, "reserved": 1, "timeout": "6s", "connect_timeout": limit(1)})
+        wait_until(lambda: road.most == 3, "the cap to be used up", timeout=20)
+        assert login_or_first_query_error(proxy).sqlstate in ("08001", "53300")
+        wait_until(lambda: [row["state"] for row in proxy.show("SERVERS")].count("closing") == 3, "all of them to be given up")
+        assert login_or_first_query_error(proxy, "adhoc").sqlstate in ("08001", "53300")
+        assert road.most == 3
+        road.restore()
+        wait_until(proxy.is_ready, "the server to be there again", timeout=30)
+        with proxy.wire() as client:
+            assert client.query("SELECT 'here'").value == "here"
+        assert road.most == 3
 
 
 def test_backend_killed_in_mid_query_passes_the_servers_words_on(proxy, postgres):
