@@ -43,6 +43,9 @@ NEVER_ONE = {
     "test_http.py::test_running_out_of_descriptors_is_no_busy_loop_and_no_end": "the same",
     "test_memory_upstream.py::test_login_with_one_huge_message": "valgrind does not keep the program to RLIMIT_DATA",
     "test_secrets.py::test_url_of_status_is_taken_off_the_command_line": "the command line is valgrind's own",
+    "test_systemd.py::test_an_upgrade_names_the_new_main_process_and_feeds_its_watchdog":
+        "an upgrade takes seconds there, and the watchdog's words fill the socket that the test reads afterwards",
+    "test_systemd.py::test_root_becomes_the_configured_user_for_good": "that user may not read the program that stands beside",
     "test_upgrade.py::test_broken_new_program_leaves_the_old_one_serving[not a program-Exec format error]":
         "valgrind makes of vfork() a fork(), so that posix_spawn() cannot say that exec failed",
 }

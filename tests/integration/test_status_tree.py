@@ -129,7 +129,7 @@ def process_state(pid):
 
 def test_a_small_terminal_shows_the_top(proxy):
     terminal = watch(proxy)
-    terminal.wait_for(lambda text: "total" in screen_of(text), "a drawing")
+    terminal.wait_for(lambda text: ENTER in text and "total" in screen_of(text), "a drawing")
     terminal.resize(5, 40)
     terminal.wait_for(lambda text: text.split("\x1b[H")[-2].count("\r\n") == 4, "five lines")
     frame = terminal.text.split("\x1b[H")[-2]
