@@ -15,6 +15,7 @@ import pytest
 
 import wire
 from certificates import Authority
+from proxy import is_under_valgrind
 from server import PASSWORD, ROLE
 from test_auth import md5_secret, with_users  # noqa: F401 - a fixture
 from waiting import Stopwatch, wait_until
@@ -31,7 +32,7 @@ def unharmed(proxy):
     with Stopwatch() as watch:
         yield proxy
         assert_serves(proxy)
-    assert proxy.cpu_seconds() < 1 + watch.seconds / 2, "it was kept busy"
+    assert is_under_valgrind() or proxy.cpu_seconds() < 1 + watch.seconds / 2, "it was kept busy"
     assert proxy.peak_memory_kb() - memory < 32 * 1024
 
 
