@@ -183,18 +183,21 @@ static int check_command(const char *file, bool configuration_only)
     return status;
 }
 
+static bool asks_help(const char *argument)
+{
+    return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : "run";
     int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
     const char *file = NULL;
     bool configuration_only = false;
-    bool asks_help =
-        argc > first && (strcmp(argv[first], "--help") == 0 || strcmp(argv[first], "-h") == 0);
-    if (strcmp(command, "status") == 0 && !asks_help)
+    if (strcmp(command, "status") == 0 && !(argc > first && asks_help(argv[first])))
         return status_command(argc - first, argv + first);
     for (int i = first; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+        if (asks_help(argv[i])) {
             fputs(usage, stdout);
             return 0;
         }

@@ -8,14 +8,14 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "proto/sql_names.h"
 
 #define FORMER_MAX 256 /* former names that errors may still speak of */
-#define NAME_MAX_BYTES                                                                             \
-    63 /* what the server keeps of a statement's name: longer ones that begin alike are one */
 
+/* Of a name: longer ones that begin alike are one to the server. */
 static size_t kept_length(size_t length)
 {
-    return length > NAME_MAX_BYTES ? NAME_MAX_BYTES : length;
+    return length > SQL_IDENTIFIER_MAX ? SQL_IDENTIFIER_MAX : length;
 }
 
 /* ---- statements ---- */

@@ -44,10 +44,9 @@ enum sql_sign {
     SQL_SIGN_INSERT = 1 << 23,   /* INSERT, COPY, MERGE: may draw from a sequence */
     SQL_SIGN_WRITE = 1 << 24, /* INSERT, UPDATE, DELETE, MERGE, COPY, TRUNCATE: may fire triggers */
     SQL_SIGN_TRIGGER = 1 << 25,     /* the word itself: one may have been made */
-    SQL_SIGN_DEFAULTS = 1 << 28,    /* ALTER ROLE or DATABASE .. SET: what logins bring changes */
+    SQL_SIGN_STATEMENT = 1 << 26,   /* PREPARE, EXECUTE, DEALLOCATE: sql_names.h tells of which */
     SQL_SIGN_LOCAL_RESET = 1 << 27, /* SET LOCAL ... TO DEFAULT */
-    SQL_SIGN_STATEMENT =
-        1 << 26 /* PREPARE, EXECUTE, DEALLOCATE: sql_names.h tells of which statement */
+    SQL_SIGN_DEFAULTS = 1 << 28     /* ALTER ROLE or DATABASE .. SET: what logins bring changes */
 };
 
 /* Lexer state between two pieces.  Opaque by custom: only sql.c looks inside. */

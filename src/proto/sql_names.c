@@ -11,8 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define CALLS_MAX      100
-#define IDENTIFIER_MAX 63 /* what the server keeps of an identifier */
+#define CALLS_MAX 100
 
 enum token_kind { TOKEN_END, TOKEN_WORD, TOKEN_LITERAL, TOKEN_OTHER };
 
@@ -169,7 +168,7 @@ static struct token read_set(struct reader *reader, sql_name_callback named, voi
             token = next_token(reader);
     }
     while (token.kind == TOKEN_WORD) {
-        size_t part = token.length > IDENTIFIER_MAX ? IDENTIFIER_MAX : token.length;
+        size_t part = token.length > SQL_IDENTIFIER_MAX ? SQL_IDENTIFIER_MAX : token.length;
         if (used + part + 2 >= sizeof(name)) {
             named(arg, NULL);
             used = 0;
@@ -281,8 +280,8 @@ uint32_t sql_names(const char *text, size_t length, sql_name_callback named, voi
 
 static void tell_statement(const struct token *token, sql_statement_callback named, void *arg)
 {
-    char name[IDENTIFIER_MAX];
-    size_t length = token->length > IDENTIFIER_MAX ? IDENTIFIER_MAX : token->length;
+    char name[SQL_IDENTIFIER_MAX];
+    size_t length = token->length > SQL_IDENTIFIER_MAX ? SQL_IDENTIFIER_MAX : token->length;
     if (token->kind == TOKEN_OTHER && token->mark == '"')
         named(arg, NULL, 0);
     if (token->kind != TOKEN_WORD)

@@ -14,7 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SQL_NAME_MAX 128 /* longer names are not learned */
+#define SQL_NAME_MAX       128 /* longer names are not learned */
+#define SQL_IDENTIFIER_MAX 63  /* bytes that the server keeps of an identifier: NAMEDATALEN - 1 */
 
 /* What calls of set_config() set beyond their transaction. */
 enum sql_config {

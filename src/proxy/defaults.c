@@ -34,13 +34,23 @@ static bool is_known(const char *name)
     return false;
 }
 
-static struct parameter *find_parameter(const struct lane *lane, const char *name)
+struct parameter *defaults_find(const struct lane *lane, const char *name)
 {
     for (size_t i = 0; i < lane->parameter_count; i++) {
         if (strcasecmp(lane->parameters[i].name, name) == 0)
             return &lane->parameters[i];
     }
     return NULL;
+}
+
+void defaults_tell(struct server *server, const char *name, const char *value)
+{
+    struct parameter *parameter = defaults_find(server->lane, name);
+    if (!parameter || strcmp(parameter->value, value) == 0)
+        return;
+    free(parameter->value);
+    parameter->value = memory_strdup(value);
+    open_forget_starts(server->proxy, server->lane);
 }
 
 void defaults_lane_free(struct lane *lane)
@@ -112,7 +122,7 @@ void defaults_begin(struct client *client)
     struct settings_draft draft = {0};
     const char *value;
     for (size_t i = 0; i < NAME_COUNT; i++) {
-        const struct parameter *parameter = find_parameter(client->lane, names[i]);
+        const struct parameter *parameter = defaults_find(client->lane, names[i]);
         if (parameter)
             settings_draft_add(&draft, parameter->name, parameter->value);
     }
@@ -134,9 +144,9 @@ void defaults_link(struct client *client, const struct server *server)
         if (!told || !there || strcmp(told, there) == 0 || settings_get(client->settings, names[i]))
             continue;
         if (!settings_get(client->base, names[i]))
-            settings_replace(&client->proxy->settings, &client->base,
+            settings_replace(table, &client->base,
                              settings_with(table, client->base, names[i], told));
-        settings_replace(&client->proxy->settings, &client->settings,
+        settings_replace(table, &client->settings,
                          settings_with(table, client->settings, names[i], told));
     }
 }
@@ -156,16 +166,11 @@ static void note(struct server *server, const char *name, const char *value)
 
 bool defaults_changed(struct server *server, const char *name, const char *value)
 {
-    struct parameter *parameter = find_parameter(server->lane, name);
     if (!differs(server, name, value) ||
         (server->client && settings_get(server->client->settings, name)))
         return false;
     note(server, name, value);
-    if (parameter && strcmp(parameter->value, value) != 0) {
-        free(parameter->value);
-        parameter->value = memory_strdup(value);
-        open_forget_starts(server->proxy, server->lane);
-    }
+    defaults_tell(server, name, value);
     return true;
 }
 

@@ -8,6 +8,10 @@
 
 /* A login is complete: its parameters are the lane's, for who logs in from now on, and this backend's. */
 void defaults_login(struct server *server);
+/* What logins are told of it, or NULL; the name in any case of letters. */
+struct parameter *defaults_find(const struct lane *lane, const char *name);
+/* Logins are told another value of it from now on; one that they are not told of stays so. */
+void defaults_tell(struct server *server, const char *name, const char *value);
 /* Forgets the lane's parameters. */
 void defaults_lane_free(struct lane *lane);
 /* The client is about to be told the lane's parameters: notes in client->told those that later backends must have too. */

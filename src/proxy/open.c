@@ -79,14 +79,10 @@ static bool means_the_same(const char *name, const char *wanted, const char *rep
 
 static bool is_in_force(const struct client *client, const struct startup_setting *setting)
 {
-    const struct lane *lane = client->lane;
     if (strcasecmp(setting->name, "seed") == 0)
         return true; /* at a login it seeds nothing */
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        if (strcasecmp(lane->parameters[i].name, setting->name) == 0)
-            return means_the_same(setting->name, setting->value, lane->parameters[i].value);
-    }
-    return false;
+    const struct parameter *parameter = defaults_find(client->lane, setting->name);
+    return parameter && means_the_same(setting->name, setting->value, parameter->value);
 }
 
 static bool needs_own_settings(const struct client *client)

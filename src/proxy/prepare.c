@@ -113,16 +113,12 @@ void prepare_queue_parse(struct server *server, const char *name, const void *bo
 
 void prepare_queue_close(struct server *server, const char *name)
 {
-    uint8_t message[PREPARE_HEADER_BYTES + 1 + STATEMENT_NAME_BYTES];
-    size_t length = strlen(name) + 1;
-    uint32_t said = (uint32_t)(length + 5);
-    message[0] = 'C';
-    message[1] = message[2] = 0;
-    message[3] = (uint8_t)(said >> 8);
-    message[4] = (uint8_t)said;
-    message[5] = 'S';
-    memcpy(message + 6, name, length);
-    stream_queue(&server->stream, message, 6 + length);
+    struct buffer message = {0};
+    size_t mark = build_begin(&message, 'C');
+    build_u8(&message, 'S');
+    build_text(&message, name);
+    build_end(&message, mark);
+    stream_queue_buffer(&server->stream, &message);
 }
 
 /* A name under which nothing is ever left: closing it does nothing, and is answered. */

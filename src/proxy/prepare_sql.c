@@ -137,6 +137,7 @@ static void look_up(void *arg, const char *name, size_t length)
     search->has_found |= !name || client_statement_find(search->statements, name, length);
 }
 
+/* It is pinned already, or the pool lets it be. */
 static bool may_pin(const struct client *client)
 {
     const struct config_pool *config = client->pool->config;
@@ -160,14 +161,9 @@ void prepare_queue_probe(struct client *client, const char *name)
 {
     static const uint8_t nothing[] = {0, 0, 0}; /* no text and no parameter types */
     struct server *server = client->server;
-    struct buffer message = {0};
     prepare_queue_parse(server, name, nothing, sizeof(nothing));
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
-    size_t mark = build_begin(&message, 'C');
-    build_u8(&message, 'S');
-    build_text(&message, name);
-    build_end(&message, mark);
-    stream_queue_buffer(&server->stream, &message);
+    prepare_queue_close(server, name);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
 }
 
@@ -242,9 +238,7 @@ static void build_failing_parse(struct buffer *out, struct client *client, const
 struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,
                                      uint32_t signs, const uint8_t *before, size_t before_length)
 {
-    const struct config_pool *config = client->pool->config;
-    if (config->pin_limit < 0 || client->pins != 0 || !pin_denied(signs) ||
-        client->pool->pinned < config->pin_limit || client->server->outstanding.is_skipping)
+    if (may_pin(client) || !pin_denied(signs) || client->server->outstanding.is_skipping)
         return prepare_passes();
     struct buffer other = {0};
     char *statement = refusal_statement(client, signs);

@@ -398,8 +398,8 @@ void server_lost(struct server *server)
     server->deadline_us = proxy->now_us + grace;
 }
 
-/* The other side's system has not said that it heard us close: the network may have died, and nobody is there to say more. */
-static bool is_unheard(int fd)
+/* The other side's system has not acknowledged that we have closed: the network may have died, and nobody say more. */
+static bool is_unacknowledged(int fd)
 {
     struct tcp_info info = {0};
     socklen_t length = sizeof(info);
@@ -414,7 +414,8 @@ static bool has_let_go(const struct server *server)
     struct pollfd at = {.fd = server->conn ? PQsocket(server->conn) : -1, .events = POLLRDHUP};
     if (!server->awaits_goodbye || at.fd < 0 || poll(&at, 1, 0) > 0)
         return true;
-    return is_unheard(at.fd) && server->proxy->now_us - server->deadline_us > DEAD_NETWORK_GRACE_US;
+    return is_unacknowledged(at.fd) &&
+           server->proxy->now_us - server->deadline_us > DEAD_NETWORK_GRACE_US;
 }
 
 static void give_up_login(struct server *server)

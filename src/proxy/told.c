@@ -78,18 +78,9 @@ static bool is_free(const struct server *server)
  * was read anew, or a standby promoted.  The next login would say the same. */
 static void note_default(struct server *server, const char *name, const char *value)
 {
-    struct lane *lane = server->lane;
-    if (!is_free(server) || settings_get(server->settings, name) || server->is_unknown ||
-        server->hidden_by != 0)
-        return;
-    for (size_t i = 0; i < lane->parameter_count; i++) {
-        struct parameter *parameter = &lane->parameters[i];
-        if (strcmp(parameter->name, name) != 0 || strcmp(parameter->value, value) == 0)
-            continue;
-        free(parameter->value);
-        parameter->value = memory_strdup(value);
-        open_forget_starts(server->proxy, lane);
-    }
+    if (is_free(server) && !settings_get(server->settings, name) && !server->is_unknown &&
+        server->hidden_by == 0)
+        defaults_tell(server, name, value);
 }
 
 bool settle_parameter(struct server *server, enum outstanding_injection injection, const char *name,
