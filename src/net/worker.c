@@ -1,9 +1,11 @@
 /*
  * worker.c - jobs that block, done aside by a few threads: see worker.h.
  *
- * A queue under one mutex; threads are started when a job finds none idle, and stay.  Finished jobs go to a
- * second queue and an eventfd wakes the loop, which calls their `done`.  Threads block all signals, so that the loop
- * alone gets them.  Where the system gives no thread, jobs wait and it is asked again in a moment.
+ * A queue under one mutex; threads are started when a job finds none idle, and leave when none has come for a second: as
+ * long as a second thread is there the kernel counts a reference for each system call on a descriptor, which every query
+ * would pay for.  Finished jobs go to a second queue and an eventfd wakes the loop, which calls their `done`.  Threads block
+ * all signals, so that the loop alone gets them.  Where the system gives no thread, jobs wait and it is asked again in a
+ * moment.
  */
 #include "net/worker.h"
 
@@ -24,7 +26,8 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-#define RETRY_US 100000
+#define RETRY_US       100000
+#define LINGER_SECONDS 1
 
 struct job {
     STAILQ_ENTRY(job) link;
@@ -42,6 +45,7 @@ struct workers {
     struct job_list finished;
     int threads;
     int idle;
+    int jobs; /* that wait */
     int max_threads;
     bool is_ending;
     int event_fd;
@@ -58,19 +62,31 @@ static void free_jobs(struct job_list *jobs)
     }
 }
 
+/* With the lock held: takes the next job; NULL when none has come for a while or all is to end. */
+static struct job *next_job(struct workers *workers)
+{
+    struct timespec limit;
+    int error = 0;
+    clock_gettime(CLOCK_MONOTONIC, &limit);
+    limit.tv_sec += LINGER_SECONDS;
+    workers->idle++;
+    while (!workers->is_ending && STAILQ_EMPTY(&workers->waiting) && error == 0)
+        error = pthread_cond_timedwait(&workers->wake, &workers->lock, &limit);
+    workers->idle--;
+    struct job *job = workers->is_ending ? NULL : STAILQ_FIRST(&workers->waiting);
+    if (job) {
+        STAILQ_REMOVE_HEAD(&workers->waiting, link);
+        workers->jobs--;
+    }
+    return job;
+}
+
 static void *run_worker(void *arg)
 {
     struct workers *workers = arg;
+    struct job *job;
     pthread_mutex_lock(&workers->lock);
-    while (!workers->is_ending) {
-        struct job *job = STAILQ_FIRST(&workers->waiting);
-        if (!job) {
-            workers->idle++;
-            pthread_cond_wait(&workers->wake, &workers->lock);
-            workers->idle--;
-            continue;
-        }
-        STAILQ_REMOVE_HEAD(&workers->waiting, link);
+    while ((job = next_job(workers))) {
         pthread_mutex_unlock(&workers->lock);
         job->work(job->arg);
         pthread_mutex_lock(&workers->lock);
@@ -111,12 +127,11 @@ static void on_retry(evutil_socket_t fd, short what, void *arg);
 struct workers *workers_new(struct event_base *base, int max_threads)
 {
     struct workers *workers = memory_alloc(sizeof(*workers));
-    pthread_condattr_t
-        monotonic; /* the wait at the end must not last as long as a clock is set back */
+    pthread_condattr_t monotonic; /* waits must not last as long as a clock is set back */
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&workers->lock, NULL);
-    pthread_cond_init(&workers->wake, NULL);
+    pthread_cond_init(&workers->wake, &monotonic);
     pthread_cond_init(&workers->left, &monotonic);
     pthread_condattr_destroy(&monotonic);
     STAILQ_INIT(&workers->waiting);
@@ -167,7 +182,8 @@ void workers_submit(struct workers *workers, void (*work)(void *), void (*done)(
     *job = (struct job){.work = work, .done = done, .arg = arg};
     pthread_mutex_lock(&workers->lock);
     STAILQ_INSERT_TAIL(&workers->waiting, job, link);
-    if (workers->idle == 0 && workers->threads < workers->max_threads)
+    workers->jobs++;
+    if (workers->jobs > workers->idle && workers->threads < workers->max_threads)
         start_thread(workers);
     pthread_cond_signal(&workers->wake);
     pthread_mutex_unlock(&workers->lock);

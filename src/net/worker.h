@@ -3,7 +3,8 @@
  *
  * A job is a function and an argument; it runs in some worker thread and must touch nothing that the loop
  * touches.  When it has run, `done` is called in the loop's thread.  Threads are started on demand, at most
- * `max_threads`; jobs beyond wait in order.  At the end, jobs that run are not waited for longer than a moment.
+ * `max_threads`; jobs beyond wait in order.  A thread without a job for a second ends.  At the end, jobs that run are not
+ * waited for longer than a moment.
  */
 #ifndef NET_WORKER_H
 #define NET_WORKER_H

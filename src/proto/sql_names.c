@@ -33,6 +33,19 @@ static bool is_word_byte(char c)
     return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;
 }
 
+/* Comments of this kind nest in PostgreSQL. */
+static void skip_comment(struct reader *reader)
+{
+    int depth = 0;
+    do {
+        size_t left = (size_t)(reader->end - reader->at);
+        bool begins = left >= 2 && memcmp(reader->at, "/*", 2) == 0;
+        bool ends = left >= 2 && memcmp(reader->at, "*/", 2) == 0;
+        depth += begins - ends;
+        reader->at += begins || ends ? 2 : 1;
+    } while (depth > 0 && reader->at < reader->end);
+}
+
 static void skip_blanks(struct reader *reader)
 {
     while (reader->at < reader->end) {
@@ -43,8 +56,7 @@ static void skip_blanks(struct reader *reader)
             while (reader->at < reader->end && *reader->at != '\n' && *reader->at != '\r')
                 reader->at++;
         } else if (left >= 2 && memcmp(reader->at, "/*", 2) == 0) {
-            const char *close = memmem(reader->at + 2, left - 2, "*/", 2);
-            reader->at = close ? close + 2 : reader->end;
+            skip_comment(reader);
         } else {
             return;
         }

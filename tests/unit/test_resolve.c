@@ -11,8 +11,10 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <unistd.h>
 
 #include "base/memory.h"
 #include "net/resolve.h"
@@ -101,6 +103,12 @@ static void wait_for_leave(void *arg)
     sem_wait(&may_go);
 }
 
+static void leave_for_another(void *arg)
+{
+    (void)arg;
+    sem_post(&may_go);
+}
+
 static void count_done(void *arg)
 {
     ++*(int *)arg;
@@ -163,6 +171,55 @@ static void more_jobs_than_threads_wait_their_turn(void **state)
     assert_int_equal(done, 50);
 }
 
+static void two_jobs_at_once_have_a_thread_each(void **state)
+{
+    (void)state;
+    int done = 0;
+    sem_init(&may_go, 0, 1);
+    workers_submit(workers, wait_for_leave, count_done, &done);
+    while (done < 1)
+        event_base_loop(base, EVLOOP_ONCE); /* one thread, idle by now or soon */
+    workers_submit(workers, wait_for_leave, count_done, &done);
+    workers_submit(workers, leave_for_another, count_done, &done);
+    while (done < 3)
+        event_base_loop(base, EVLOOP_ONCE);
+}
+
+/* Its entry is gone when the kernel counts it no more. */
+static int count_threads(void)
+{
+    int count = 0;
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    while (readdir(tasks))
+        count++;
+    closedir(tasks);
+    return count - 2; /* "." and ".." */
+}
+
+static void wait_to_be_alone(void)
+{
+    for (int tries = 0; count_threads() > 1 && tries < 1000; tries++)
+        usleep(10000);
+    assert_int_equal(count_threads(), 1);
+}
+
+static void threads_without_work_leave(void **state)
+{
+    (void)state;
+    int done = 0;
+    wait_to_be_alone();
+    sem_init(&may_go, 0, 0);
+    workers_submit(workers, wait_for_leave, count_done, &done);
+    assert_int_equal(count_threads(), 2);
+    sem_post(&may_go);
+    wait_to_be_alone();
+    sem_init(&may_go, 0, 1); /* and come back */
+    workers_submit(workers, wait_for_leave, count_done, &done);
+    while (done < 2)
+        event_base_loop(base, EVLOOP_ONCE);
+}
+
 static void unfinished_work_is_never_reported(void **state)
 {
     (void)state;
@@ -189,6 +246,8 @@ int main(void)
         TEST(who_cancels_is_not_called),
         TEST(work_is_done_aside_and_its_end_told_in_the_loop),
         TEST(more_jobs_than_threads_wait_their_turn),
+        TEST(two_jobs_at_once_have_a_thread_each),
+        TEST(threads_without_work_leave),
         TEST(unfinished_work_is_never_reported),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,6 +43,8 @@ static void test_custom_settings_of_set_are_named(void **state)
     assert_names("SET work_mem = '1MB'", 0, "");
     assert_names("SET search_path = a, b.c", 0, "");
     assert_names("-- SET a.b = 1\n/* SET c.d = 1 */ SELECT 'SET e.f = 1'", 0, "");
+    assert_names("/* a /* SET b.c = 1 */ SET d.e = 1 */ SET f.g = 1", 0, "f.g ");
+    assert_names("/*/ SET b.c = 1 */ SET f.g = 1 /* SET h.i = 1", 0, "f.g ");
     assert_names("SELECT current_setting('my.x', true), current_setting('work_mem')", 0, "my.x ");
 }
 
