@@ -14,6 +14,7 @@
 
 #include "admin/console.h"
 #include "admin/http.h"
+#include "base/environment.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/privileges.h"
@@ -194,6 +195,7 @@ int main(int argc, char **argv)
     int first = argc > 1 && argv[1][0] != '-' ? 2 : 1;
     const char *file = NULL;
     bool configuration_only = false;
+    environment_set_aside();
     if (strcmp(command, "status") == 0 && !(argc > first && asks_help(argv[first])))
         return status_command(argc - first, argv + first);
     for (int i = first; i < argc; i++) {

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "cli/daemon.h"
 #include "cli/draw.h"
 #include "cli/screen.h"
@@ -80,6 +81,7 @@ static bool find_doors(struct daemon_doors *doors, const struct arguments *argum
     struct config_errors errors = {0};
     char why[WHY_BYTES];
     if (arguments->url) {
+        environment_put_back(); /* no file says where to ask: PGPASSWORD counts, as for psql */
         bool is_door = daemon_doors_from_url(doors, arguments->url, why, sizeof(why));
         memset(arguments->url, 'x', strlen(arguments->url)); /* `ps` shows it, password and all */
         if (is_door)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/environment.h"
 #include "base/memory.h"
 #include "config/config_parse.h"
 
@@ -97,7 +98,7 @@ static void expand_one(struct reading *reading, int line, const char **at, char 
         *otherwise = '\0';
         otherwise += 2;
     }
-    const char *value = getenv(name);
+    const char *value = environment_get(name);
     if ((!value || !*value) && otherwise)
         value = otherwise;
     if (!value) {

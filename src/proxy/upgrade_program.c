@@ -7,13 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/environment.h"
 #include "base/memory.h"
 #include "proxy/upgrade.h"
 #include "proxy/upgrade_inside.h"
 
 #define CHANNEL_FD 3 /* in the new process */
-
-extern char **environ;
 
 /* The path of the program as it was called: /proc/self/exe would be the old file, when another lies there now. */
 static char *find_program(const char *name)
@@ -48,16 +47,14 @@ void upgrade_remember(struct proxy *proxy, char **arguments)
 /* The environment with the channel's number in it, and without what was there of an earlier one; free() the list alone. */
 static char **environment_with(char *variable)
 {
-    size_t count = 0;
     size_t kept = 0;
-    while (environ[count])
-        count++;
-    char **list = memory_alloc((count + 2) * sizeof(*list));
-    for (size_t i = 0; i < count; i++) {
-        if (strncmp(environ[i], UPGRADE_VARIABLE "=", sizeof(UPGRADE_VARIABLE)) != 0)
-            list[kept++] = environ[i];
+    char **list = environment_list();
+    for (size_t i = 0; list[i]; i++) {
+        if (strncmp(list[i], UPGRADE_VARIABLE "=", sizeof(UPGRADE_VARIABLE)) != 0)
+            list[kept++] = list[i];
     }
     list[kept] = variable;
+    list[kept + 1] = NULL;
     return list;
 }
 
