@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "policy/pin.h"
 #include "proxy/auth_query.h"
+#include "proxy/client_query.h"
 
 /* ---- HOLDERS ---- */
 
@@ -94,11 +95,13 @@ static void put_cleaning(struct show_row *row, const struct server *server)
 static void put_holder(struct show_row *row, const struct server *server)
 {
     const struct client *client = server->client;
+    char text[CLIENT_QUERY_BYTES];
     put_who(row, client);
     row_text(row, client_doing(client));
     row_seconds(row, client->proxy->now_us - client->linked_us);
     row_pins(row, client);
-    row_text(row, client->query ? client->query : "");
+    const char *query = client_query_text(client, text);
+    row_format(row, "%s", query ? query : "");
     row_text(row, client->pool->name);
     row_text(row, client->database);
     row_text(row, client->user);
@@ -212,6 +215,7 @@ static void put_waiter(struct show_row *row, const struct pool_waiter *waiter,
 {
     const struct proxy *proxy = client->proxy;
     int64_t waited_us = proxy->now_us - waiter->since_us;
+    char text[CLIENT_QUERY_BYTES];
     put_who(row, client);
     row_seconds(row, waited_us);
     row_time(row, clock_wall_us() - waited_us);
@@ -223,7 +227,8 @@ static void put_waiter(struct show_row *row, const struct pool_waiter *waiter,
         row_text(row, NULL);
     else
         row_seconds(row, waiter->deadline_us - proxy->now_us);
-    row_text(row, client->query && client->state == CLIENT_WAITING ? client->query : "");
+    const char *query = client->state == CLIENT_WAITING ? client_query_text(client, text) : NULL;
+    row_format(row, "%s", query ? query : "");
 }
 
 static void waiter_rows(const struct proxy *proxy, struct show_row *row)

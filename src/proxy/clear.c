@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "proxy/clear.h"
+#include "proxy/client_query.h"
 #include "proxy/proxy.h"
 
 #define CLEARED_US       (6 * CLOCK_S) /* PostgreSQL waits 5 s for others to leave a database */
@@ -68,11 +69,15 @@ void proxy_clear_databases(struct client *client)
         client->changes_defaults = false;
         replace_all(client);
     }
-    if (client->database_step == DATABASE_NO_COMMAND || !client->query)
+    if (client->database_step == DATABASE_NO_COMMAND)
+        return;
+    char text[CLIENT_QUERY_BYTES];
+    const char *query = client_query_text(client, text);
+    if (!query)
         return;
     HASH_ITER (hh, proxy->lanes, lane, next) {
-        bool is_named = names_database(client->query, lane->database) ||
-                        strncmp(lane->database, "template", 8) == 0;
+        bool is_named =
+            names_database(query, lane->database) || strncmp(lane->database, "template", 8) == 0;
         if (is_named && client->database_step == DATABASE_COMMAND_SENT && is_stuck)
             clear_lane(lane, proxy->now_us);
         else if (is_named && client->database_step == DATABASE_CLEARED && !is_running)

@@ -21,6 +21,7 @@
 #include "proxy/cancel.h"
 #include "proxy/carry.h"
 #include "proxy/clear.h"
+#include "proxy/client_query.h"
 #include "proxy/events.h"
 #include "proxy/held.h"
 #include "proxy/login.h"
@@ -110,7 +111,7 @@ void client_gone(struct client *client)
     auth_forget_secrets(client);
     door_leave(client);
     free(client->scan);
-    client_forget_query(client);
+    client_query_forget(client);
     client->scan = NULL;
     client_forget_startup(client);
     if (proxy->sweep_next == client)
@@ -257,7 +258,7 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
     }
     client->answered_us = client->proxy->now_us;
     client_set_state(client, CLIENT_READY);
-    client_forget_query(client);
+    client_query_forget(client);
     stream_write_buffer(&client->stream, &answer);
     proxy_read_later(client);
 }

@@ -79,47 +79,6 @@ void client_forget_startup(struct client *client)
     client->startup = NULL;
 }
 
-/* Blocks for the texts of queries: as many as clients have been at work at once, within bounds. */
-#define FREE_QUERIES_MAX 1024
-struct query_text {
-    struct query_text *next;
-};
-
-void client_take_query(struct client *client)
-{
-    struct proxy *proxy = client->proxy;
-    struct query_text *block = proxy->free_queries;
-    if (block) {
-        proxy->free_queries = block->next;
-        proxy->free_query_count--;
-    } else {
-        block = memory_alloc(CLIENT_QUERY_BYTES);
-    }
-    client->query = (char *)block;
-}
-
-void client_forget_query(struct client *client)
-{
-    struct proxy *proxy = client->proxy;
-    struct query_text *block = (struct query_text *)(void *)client->query;
-    client->query = NULL;
-    if (block && proxy->free_query_count < FREE_QUERIES_MAX) {
-        block->next = proxy->free_queries;
-        proxy->free_queries = block;
-        proxy->free_query_count++;
-    } else {
-        free(block);
-    }
-}
-
-void client_free_queries(struct proxy *proxy)
-{
-    for (struct query_text *block; (block = proxy->free_queries);) {
-        proxy->free_queries = block->next;
-        free(block);
-    }
-}
-
 void client_set_application_name(struct client *client, const char *name)
 {
     static char none[1]; /* many idle clients have no name, and an allocation is 32 bytes of each */

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
+#include "proxy/client_query.h"
 #include "proxy/events.h"
 #include "proxy/prepare_inside.h"
 #include "proxy/settle.h"
@@ -372,9 +373,11 @@ static struct prepared_head translate_use(struct client *client, struct server *
         return prepare_passes();
     if (head.name_length == 0) {
         const struct unnamed *own = unnamed_current(&client->statements);
-        if (type == 'B' && own && !client->has_set_unnamed) /* run again, from an earlier batch */
-            settle_note_signs(client, own->signs, (const char *)own->body,
-                              strlen((const char *)own->body));
+        if (type == 'B' && own && !client->has_set_unnamed) { /* run again, from an earlier batch */
+            size_t length = strlen((const char *)own->body);
+            settle_note_signs(client, own->signs, (const char *)own->body, length);
+            client_query_keep(client, own->body, length);
+        }
         bool may_be_skipped = client->provided > 0 && outstanding_has_sync(&server->outstanding);
         if (client->has_own_unnamed && !may_be_skipped)
             return prepare_passes();
@@ -389,10 +392,40 @@ static struct prepared_head translate_use(struct client *client, struct server *
     stream_queue(&server->stream, before, before_length);
     provide(client, server, statement);
     queue_head(server, type, message, &head, statement->name);
-    if (type == 'B')
+    if (type == 'B') {
         settle_note_signs(client, statement->signs, (const char *)statement->body,
                           strlen((const char *)statement->body));
+        client_query_bound(client, statement);
+    }
     return (struct prepared_head){.taken = head.end, .is_changed = true};
+}
+
+/* The same of a client whose backend has its statements under its own names: nothing is translated. */
+static struct prepared_head pass_private(struct client *client, uint8_t type, const uint8_t *bytes,
+                                         size_t at_hand)
+{
+    struct head head;
+    if (type == 'B' && read_head(type, bytes, at_hand, &head)) {
+        struct statement *statement =
+            client_statement_find(&client->statements, head.name, head.name_length);
+        if (statement)
+            client_query_bound(client, statement);
+    }
+    return prepare_passes();
+}
+
+const char *prepare_bound_text(const struct client *client, const uint8_t *bytes, size_t length)
+{
+    struct head head;
+    if (length == 0 || bytes[0] != 'B' || !read_head('B', bytes, length, &head))
+        return NULL;
+    if (head.name_length == 0) {
+        const struct unnamed *own = unnamed_current(&client->statements);
+        return own ? (const char *)own->body : NULL;
+    }
+    const struct statement *statement =
+        client_statement_find(&client->statements, head.name, head.name_length);
+    return statement ? (const char *)statement->body : NULL;
 }
 
 static struct prepared_head translate_close(struct client *client, struct server *server,
@@ -433,9 +466,10 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
 {
     struct server *server = client->server;
     at_hand = part_at_hand(at_hand, message);
-    if (server->outstanding.is_skipping || server->outstanding.is_copying_in ||
-        client->has_private_names)
-        return prepare_passes(); /* the server will not look at it, or knows the client's names */
+    if (server->outstanding.is_skipping || server->outstanding.is_copying_in)
+        return prepare_passes(); /* the server will not look at it */
+    if (client->has_private_names)
+        return pass_private(client, type, bytes, at_hand);
     if (type == 'S')
         client->has_set_unnamed = false;
     if (type == 'S' && client->has_unbound_parse)

@@ -22,6 +22,8 @@ bool prepare_must_wait(const struct client *client, uint8_t type, const uint8_t 
 struct prepared_head prepare_translate(struct client *client, uint8_t type, const uint8_t *bytes,
                                        size_t at_hand, uint32_t message, uint32_t signs,
                                        const uint8_t *before, size_t before_length);
+/* The text that a message runs, of a client that waits, when it is the Bind of a statement that we know; or NULL. */
+const char *prepare_bound_text(const struct client *client, const uint8_t *bytes, size_t length);
 /* Where the pool's `pin` setting forbids what the signs say, another statement is queued in the place of this one, which
  * raises an error that explains; `taken` is then all of the message. */
 struct prepared_head prepare_refusal(struct client *client, uint8_t type, uint32_t message,

@@ -20,6 +20,7 @@
 #include "policy/auth_cache.h"
 #include "proto/sqlstate.h"
 #include "proxy/auth_query.h"
+#include "proxy/client_query.h"
 #include "proxy/control.h"
 #include "proxy/upgrade.h"
 
@@ -492,7 +493,7 @@ void proxy_free(struct proxy *proxy)
         tls_context_free(proxy->tls);
     config_free(proxy->config);
     buffer_free(&proxy->customs);
-    client_free_queries(proxy);
+    client_query_free_all(proxy);
     free(proxy);
     buffer_free_list_empty();
 }

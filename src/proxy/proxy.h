@@ -51,11 +51,10 @@
 #include "proxy/door.h"
 #include "proxy/stats.h"
 
-#define PROXY_READ_BYTES   65536 /* one read */
-#define PROXY_HELD_MAX     65536 /* what may be kept of a message until it is complete */
-#define CANCEL_KEY_MAX     32
-#define NAME_BYTES         (STARTUP_NAME_MAX + 1) /* PostgreSQL's NAMEDATALEN */
-#define CLIENT_QUERY_BYTES 1025                   /* what leak_warning shows, and a zero */
+#define PROXY_READ_BYTES 65536 /* one read */
+#define PROXY_HELD_MAX   65536 /* what may be kept of a message until it is complete */
+#define CANCEL_KEY_MAX   32
+#define NAME_BYTES       (STARTUP_NAME_MAX + 1) /* PostgreSQL's NAMEDATALEN */
 
 struct server; /* proxy and client: door.h */
 struct lane;
@@ -208,6 +207,7 @@ struct client {
     bool saw_reset : 1;   /* a statement since the last Sync goes back to start-up settings */
     bool resets_locally : 1;     /* and it is SET LOCAL .. TO DEFAULT alone */
     bool must_restore_again : 1; /* a cancel has hit the query that was to restore them */
+    bool has_bound : 1;          /* its last query is a prepared statement */
     uint16_t restores;           /* such on their way */
     uint16_t provided;       /* unnamed statements that we have put on its backend, on their way */
     bool was_warned : 1;     /* leak_warning has spoken about this link */
@@ -252,7 +252,10 @@ struct client {
     int64_t linked_us;      /* since when it has its backend */
     int64_t transaction_us; /* when its transaction's first message left */
     int64_t answered_us;    /* its last ReadyForQuery */
-    char *query; /* its last one's first bytes, while it waits or has a backend; NULL before */
+    union {                 /* its last query, while it waits or has a backend: client_query.h */
+        char *query;        /* NULL: none */
+        struct statement *bound; /* when has_bound */
+    };
     int64_t query_timeout_us; /* the one that cancelled its query; 0: none did */
     void *console;            /* the console's own state; freed by proxy->console_free */
     TAILQ_ENTRY(client) link;
@@ -374,7 +377,7 @@ struct proxy {
     bool someone_starved; /* at the last look: lanes may have to be told that it is over */
     struct client_list clients;
     struct server_list servers;
-    struct query_text *free_queries; /* a free list: client_take_query */
+    struct query_text *free_queries; /* a free list: client_query.c */
     int free_query_count;
     struct client_key_list clients_by_key[CLIENT_KEY_LISTS];
     struct listener_list listeners;
@@ -492,12 +495,6 @@ bool client_accepted(struct listener *listener, int fd, const struct sockaddr_st
 void client_set_state(struct client *client, enum client_state state);
 /* Cuts it to a name's 63 bytes. */
 void client_set_application_name(struct client *client, const char *name);
-/* Room for the first bytes of a query, in `query`. */
-void client_take_query(struct client *client);
-/* Gives the free list of such back to the heap, at the end. */
-void client_free_queries(struct proxy *proxy);
-/* It has no backend any more, and nobody asks what it ran. */
-void client_forget_query(struct client *client);
 /* The session is open: what its start-up packet said is not needed any more. */
 void client_forget_startup(struct client *client);
 /* Reads and deals with what there is to read, as far as there is somewhere to put it. */

@@ -18,6 +18,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/auth_query.h"
 #include "proxy/clear.h"
+#include "proxy/client_query.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
 #include "proxy/prepare.h"
@@ -209,7 +210,7 @@ void relay_release(struct client *client, struct server *server)
     client_set_state(client, CLIENT_READY);
     if (client->database_step != DATABASE_NO_COMMAND || client->changes_defaults)
         proxy_clear_databases(client);
-    client_forget_query(client);
+    client_query_forget(client);
     server_release(server);
 }
 

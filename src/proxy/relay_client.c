@@ -13,6 +13,7 @@
 #include "proto/build.h"
 #include "proto/sqlstate.h"
 #include "proxy/clear.h"
+#include "proxy/client_query.h"
 #include "proxy/held.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
@@ -249,12 +250,7 @@ static void keep_query(struct client *client, uint8_t type, const uint8_t *body,
         body += name;
         length -= name;
     }
-    if (length >= CLIENT_QUERY_BYTES)
-        length = CLIENT_QUERY_BYTES - 1;
-    if (!client->query)
-        client_take_query(client);
-    memcpy(client->query, body, length);
-    client->query[length] = '\0';
+    client_query_keep(client, body, length);
 }
 
 static void forward_to_server(struct client *client, const uint8_t *bytes, size_t length)

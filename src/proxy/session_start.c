@@ -16,6 +16,7 @@
 #include "proto/sqlstate.h"
 #include "proxy/cancel.h"
 #include "proxy/clear.h"
+#include "proxy/client_query.h"
 #include "proxy/control.h"
 #include "proxy/events.h"
 #include "proxy/login.h"
@@ -349,6 +350,7 @@ static void warn_of_leak(struct client *client, const struct config_pool *pool)
     if (client->was_warned || pool->leak_warning_us <= 0 || held_us < pool->leak_warning_us)
         return;
     char pins[160];
+    char query[CLIENT_QUERY_BYTES];
     client->was_warned = true;
     pin_names(client->pins, pins, sizeof(pins));
     stats_count(client->pool->stats.total, POOL_STAT_LEAK_WARNINGS);
@@ -357,7 +359,7 @@ static void warn_of_leak(struct client *client, const struct config_pool *pool)
                LOG_FIELD_NUMBER("pid", client->server->pid),
                LOG_FIELD_KIND("application", client->application_name),
                LOG_FIELD_KIND("state", client_doing(client)), LOG_FIELD_TEXT("pinned_by", pins),
-               LOG_FIELD_TEXT("last_query", client->query));
+               LOG_FIELD_TEXT("last_query", client_query_text(client, query)));
 }
 
 void auth_sweep(struct client *client)

@@ -43,6 +43,52 @@ def test_holders_longest_first_with_what_they_do(proxy, postgres):
     wait_until(lambda: not proxy.show("HOLDERS"), "all to let go")
 
 
+def last_query(proxy, name):
+    return holders(proxy)[name]["last_query"]
+
+
+def test_a_prepared_statement_is_a_query_too(proxy):
+    """Most drivers send a text once, and its name ever after."""
+    with proxy.wire(application_name="driver") as client:
+        client.ask(wire.parse("begin", "BEGIN"), wire.parse("one", "SELECT 'one'"), wire.parse("two", "SELECT 'two'"))
+        client.ask(wire.bind("", "begin"), wire.execute())
+        assert last_query(proxy, "driver") == "BEGIN"
+        client.ask(wire.bind("", "one"), wire.execute())
+        assert last_query(proxy, "driver") == "SELECT 'one'"
+        client.ask(wire.bind("", "two"), wire.execute(), wire.bind("", "one"), wire.execute())
+        assert last_query(proxy, "driver") == "SELECT 'one'"
+        client.query("SELECT 'three'")
+        assert last_query(proxy, "driver") == "SELECT 'three'"
+        client.ask(wire.bind("", "two"), wire.execute(), wire.close("S", "two"))
+        assert last_query(proxy, "driver") == "SELECT 'two'", "its text is there though its name has gone"
+        client.ask(wire.parse("", "SELECT 'unnamed'"))
+        client.ask(wire.bind("", "one"), wire.execute())
+        client.ask(wire.bind(), wire.execute())
+        assert last_query(proxy, "driver") == "SELECT 'unnamed'"
+        client.query("COMMIT")
+        proxy.wait_pool(in_use=0)
+        client.ask(wire.bind("", "begin"), wire.execute())
+        assert last_query(proxy, "driver") == "BEGIN", "the text before was another transaction's"
+
+
+def test_of_a_long_prepared_statement_the_beginning_is_shown(proxy):
+    with proxy.wire(application_name="driver") as client:
+        text = "SELECT '" + "long" * 5000 + "'"
+        client.ask(wire.parse("long", text), wire.parse("begin", "BEGIN"))
+        client.ask(wire.bind("", "begin"), wire.execute())
+        client.ask(wire.bind("", "long"), wire.execute())
+        assert last_query(proxy, "driver") == text[:1024]
+
+
+def test_a_prepared_statement_of_one_that_looks_at_its_names(proxy):
+    with proxy.wire(application_name="looker") as client:
+        client.ask(wire.parse("one", "SELECT 'one'"))
+        client.query("BEGIN")
+        assert client.query("SELECT name FROM pg_prepared_statements").value == "one"
+        client.ask(wire.bind("", "one"), wire.execute())
+        assert last_query(proxy, "looker") == "SELECT 'one'"
+
+
 def test_as_many_holders_as_are_in_use(proxy):
     clients = [proxy.wire() for _ in range(6)]
     for client in clients[:3]:
@@ -92,6 +138,21 @@ def test_waiters_in_the_order_of_the_queue(start_proxy):
             assert client.answer().value == str(n)
             client.close()
     assert proxy.show("WAITERS") == []
+
+
+def test_waiters_with_prepared_statements(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 30})
+    with proxy.wire() as named, proxy.wire() as unnamed, proxy.wire() as unknown, proxy.wire() as holder:
+        named.ask(wire.parse("one", "SELECT 'one'"))
+        unnamed.ask(wire.parse("", "SELECT 'unnamed'"))
+        proxy.wait_pool(in_use=0)
+        holder.query("BEGIN")
+        for n, (client, statement) in enumerate([(named, "one"), (unnamed, ""), (unknown, "none such")]):
+            client.send(wire.bind("", statement), wire.execute(), wire.sync())
+            proxy.wait_pool(waiting=n + 1)
+        assert [row["query"] for row in proxy.show("WAITERS")] == ["SELECT 'one'", "SELECT 'unnamed'", ""]
+        holder.query("COMMIT")
+        assert named.answer().value == "one"
 
 
 def test_the_longest_holders_are_remembered_when_they_have_gone(proxy):

@@ -7,7 +7,7 @@ import pytest
 
 import wire
 from waiting import Stopwatch, wait_until
-from wire import extended, query
+from wire import bind, execute, extended, parse, query
 
 SINGLE = {"size": 1, "max_overflow": 0, "timeout": 20}
 
@@ -177,6 +177,18 @@ def test_leak_warning_names_the_holder_and_its_query_once(start_proxy):
         lines = [line for line in proxy.log().splitlines() if "forgetful" in line]
         assert len(lines) == 1 and "the last query of all" in lines[0]
         client.query("COMMIT")
+
+
+def test_leak_warning_names_a_prepared_query(start_proxy):
+    proxy = start_proxy(automation={"leak_warning": "300ms"})
+    with proxy.wire(application_name="forgetful") as client:
+        client.ask(parse("begin", "BEGIN"), parse("one", "SELECT 'prepared long ago'"))
+        proxy.wait_pool(in_use=0)
+        client.ask(bind("", "begin"), execute())
+        client.ask(bind("", "one"), execute())
+        wait_until(lambda: "forgetful" in proxy.log(), "the warning")
+        (line,) = [line for line in proxy.log().splitlines() if "forgetful" in line]
+        assert "SELECT 'prepared long ago'" in line
 
 
 @pytest.mark.parametrize("made", ["by SET", "in the start-up packet"])
