@@ -77,8 +77,6 @@ struct pin_verdict pin_judge(uint32_t signs, uint32_t pins, bool asks_functions)
         if (signs & reasons[i].at_once)
             verdict.pins |= PIN_BIT(i);
     }
-    if ((signs & SQL_SIGN_CONFIG) && !(signs & (SQL_SIGN_ROLE | SQL_SIGN_RESET)))
-        verdict.asks &= ~(PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST) | PIN_BIT(PIN_ROLE));
     if ((signs & (SQL_SIGN_CODE | SQL_SIGN_DISCARD)) ||
         ((signs & SQL_SIGN_FUNCTION) && asks_functions))
         verdict.asks |= PINS_ASKABLE;

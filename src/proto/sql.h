@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum sql_sign {
-    /* SET (not LOCAL, TRANSACTION, CONSTRAINTS), RESET, set_config(), setseed() */
+    /* SET (not LOCAL, TRANSACTION, CONSTRAINTS), RESET, setseed() */
     SQL_SIGN_SET = 1 << 0,
     SQL_SIGN_LISTEN = 1 << 1,
     SQL_SIGN_PREPARE = 1 << 2, /* not PREPARE TRANSACTION */

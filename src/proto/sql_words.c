@@ -157,7 +157,7 @@ static const struct {
             {"recursive", ROLE_RECURSIVE, 0, 0},
             {"set_limit", ROLE_NONE, 0, SQL_SIGN_SET}}}, /* pg_trgm's threshold, a setting */
     [10] = {FIRST('d') | FIRST('s'),
-            {{"set_config", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_CONFIG},
+            {{"set_config", ROLE_NONE, 0, SQL_SIGN_CONFIG},
              {"deallocate", ROLE_DEALLOCATE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}}},
     [11] = {FIRST('c') | FIRST('t'),
             {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}}},

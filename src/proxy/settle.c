@@ -182,7 +182,7 @@ uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *tex
         return 0;
     uint32_t config = sql_names(text, length, learn_name, &learning);
     bool is_misread = (signs & SQL_SIGN_CONFIG) && !(config & SQL_CONFIG_SEEN);
-    if (is_misread || (learning.has_missed && (signs & SQL_SIGN_SET)))
+    if (is_misread || (learning.has_missed && (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG))))
         config |= SQL_CONFIG_UNKNOWN;
     return config;
 }
@@ -299,8 +299,8 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
     if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES))
         note_config(client, text ? settle_learn_names(client->proxy, signs, text, length)
-                            : signs & SQL_SIGN_SET ? SQL_CONFIG_UNKNOWN
-                                                   : 0);
+                            : signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG) ? SQL_CONFIG_UNKNOWN
+                                                                       : 0);
     client->asks |= verdict.asks;
     note_sequences(client, signs);
     settle_pin(client, verdict.pins & ~PIN_BIT(PIN_SEQUENCE));

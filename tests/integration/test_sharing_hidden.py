@@ -6,7 +6,9 @@ First its own.
 
 import pytest
 
-from wire import bind, copy_data, copy_done, describe, execute, parse, query, sync
+from server import PASSWORD, ROLE
+from waiting import wait_until
+from wire import Wire, bind, copy_data, copy_done, describe, execute, parse, query, sync
 
 PATH, FRESH = "SHOW search_path", '"$user", public'
 HIDDEN = {
@@ -55,6 +57,35 @@ def test_hidden_state_is_nobody_elses(pool, what):
         assert not first.query(act).errors
         for _ in range(3):
             assert second.query(look).value == fresh
+
+
+KEPT = {
+    "a setting beside a set_config for the transaction": (
+        ["SET search_path = 'evil'; SELECT set_config('app.u', '5', true)"], PATH),
+    "a custom setting beside one": (
+        ["SET my.tenant = 'first'; SELECT set_config('app.u', '5', true)"],
+        "SELECT NULLIF(current_setting('my.tenant', true), '')"),
+}
+
+
+@pytest.mark.parametrize("what", KEPT)
+def test_a_client_keeps_what_nobody_else_sees(start_proxy, postgres, what):
+    """As on connections of their own, also when the backend has been another's meanwhile."""
+    pool = start_proxy(automation={"size": 1, "max_overflow": 1, "overflow_delay": "10ms", "timeout": 5})
+    steps, look = KEPT[what]
+    with Wire(postgres.port).login(ROLE, PASSWORD, "app") as own:
+        fresh = own.query(look).value
+        for step in steps:
+            assert not own.query(step).errors
+        kept = own.query(look).value
+    assert kept != fresh
+    with pool.wire() as first, pool.wire() as second:
+        for step in steps:
+            assert not first.query(step).errors
+            wait_until(lambda: (pool.pool()["in_use"], pool.pool()["pinned"]) in ((0, 0), (1, 1)), "the server's answer")
+        for _ in range(2):
+            assert second.query(look).value == fresh
+            assert first.query(look).value == kept
 
 
 def test_a_setting_that_cannot_be_restored_stops_its_client_before_it_runs_anything(pool, postgres):

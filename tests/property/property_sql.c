@@ -117,7 +117,7 @@ static const struct carrier {
 } carriers[] = {
     {"SET search_path = x", SQL_SIGN_SET},
     {"RESET ALL", SQL_SIGN_SET | SQL_SIGN_RESET},
-    {"SELECT set_config(a, b, false)", SQL_SIGN_SET | SQL_SIGN_CONFIG},
+    {"SELECT set_config(a, b, false)", SQL_SIGN_CONFIG},
     {"LISTEN x", SQL_SIGN_LISTEN},
     {"PREPARE p AS SELECT 1", SQL_SIGN_PREPARE | SQL_SIGN_STATEMENT},
     {"EXECUTE p", SQL_SIGN_STATEMENT},

@@ -47,8 +47,13 @@ static void test_functions_are_asked_about_where_the_pool_says_so(void **state)
 static void test_set_config_alone_is_left_to_its_names(void **state)
 {
     (void)state;
-    assert_judged(SQL_SIGN_SET | SQL_SIGN_CONFIG, 0, true, 0, 0);
-    assert_judged(SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_RESET, 0, true, 0,
+    assert_judged(SQL_SIGN_CONFIG, 0, true, 0, 0);
+}
+
+static void test_set_is_asked_about_whatever_set_config_stands_beside_it(void **state)
+{
+    (void)state;
+    assert_judged(SQL_SIGN_SET | SQL_SIGN_CONFIG, 0, true, 0,
                   PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_REQUEST) | PIN_BIT(PIN_ROLE));
 }
 
@@ -155,6 +160,7 @@ int main(void)
         cmocka_unit_test(test_signs_raise_questions_or_pin_at_once),
         cmocka_unit_test(test_functions_are_asked_about_where_the_pool_says_so),
         cmocka_unit_test(test_set_config_alone_is_left_to_its_names),
+        cmocka_unit_test(test_set_is_asked_about_whatever_set_config_stands_beside_it),
         cmocka_unit_test(test_an_undoing_asks_about_what_is_held_only),
         cmocka_unit_test(test_names_fit_where_they_are_put),
         cmocka_unit_test(test_a_question_has_a_part_for_each_reason),
