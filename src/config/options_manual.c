@@ -83,7 +83,10 @@ static const struct {
     {OPTION_POOL, "login_burst", "Logins at the upstream that may be in progress at once."},
     {OPTION_POOL, "borrow",
      "A pool with reserved connections that needs more may take the place of an idle connection of "
-     "a pool without any, up to its own max_overflow; never the other way round."},
+     "a pool without any, up to its own max_overflow; never the other way round.\nThe longest idle "
+     "one is closed when total_connections is used up and a client has waited for overflow_delay, "
+     "one for each.\nThe place comes back when the connection beyond size has been unused for "
+     "overflow_idle."},
     {OPTION_POOL, "connect_timeout",
      "Longest time for one login at the upstream, TLS and authentication included.\nOf several "
      "hosts each has its part of it, and then the others are tried."},

@@ -7,6 +7,9 @@
  *
  *     open(p) < limit(p)   and   open(all) + sum over q != p of max(0, reserved(q) - open(q)) < total
  *
+ * A place that another pool has cleared for q, and q has not taken yet, counts as q's too (lend.c): that only ever takes from
+ * what others may have.
+ *
  * From that follows: open(all) never exceeds total, and a pool with fewer open than reserved may always take
  * one (tests/property/property_budget.c walks both at random).  A reload may lower the numbers under what is
  * open; then nothing may be taken until enough has been given back.
@@ -37,8 +40,9 @@ int budget_owed_to_others(const struct budget *budget, size_t pool)
     int owed = 0;
     for (size_t i = 0; i < budget->pool_count; i++) {
         int unused = budget->pools[i].reserved - budget_used(&budget->pools[i]);
-        if (i != pool && unused > 0)
-            owed += unused;
+        if (i == pool)
+            continue;
+        owed += budget->pools[i].claimed + (unused > 0 ? unused : 0);
     }
     return owed;
 }
@@ -70,10 +74,21 @@ bool budget_may_take(const struct budget *budget, size_t pool)
 
 void budget_take(struct budget *budget, size_t pool)
 {
-    budget->pools[pool].open++;
+    struct budget_pool *own = &budget->pools[pool];
+    own->open++;
+    own->claimed -= own->claimed > 0;
 }
 
 void budget_give(struct budget *budget, size_t pool)
 {
     budget->pools[pool].open--;
+}
+
+void budget_claim(struct budget *budget, size_t pool)
+{
+    struct budget_pool *own = &budget->pools[pool];
+    int claimed = own->claimed + 1;
+    if (budget_used(own) + claimed <= own->limit &&
+        budget_open(budget) + budget_owed_to_others(budget, pool) + claimed <= budget->total)
+        own->claimed = claimed;
 }

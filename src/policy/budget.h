@@ -13,12 +13,16 @@
 
 #define BUDGET_POOLS_MAX 64
 
+struct pool;
+
 struct budget_pool {
-    int open;      /* attempted, alive or not yet let go of */
-    int closing;   /* of these, told to go: still counted, but soon free */
-    int elsewhere; /* the same pool's in the other process of an upgrade */
-    int limit;     /* size + max_overflow */
-    int reserved;  /* of the total, nobody else's */
+    int open;          /* attempted, alive or not yet let go of */
+    int closing;       /* of these, told to go: still counted, but soon free */
+    int elsewhere;     /* the same pool's in the other process of an upgrade */
+    int limit;         /* size + max_overflow */
+    int reserved;      /* of the total, nobody else's */
+    int claimed;       /* places that other pools have cleared for it and it has not taken yet */
+    struct pool *pool; /* whose numbers these are; NULL: of no pool of pool.c's */
 };
 
 struct budget {
@@ -37,14 +41,17 @@ static inline int budget_used(const struct budget_pool *pool)
 }
 /* All connections that the upstream may still count, the other process's included. */
 int budget_open(const struct budget *budget);
-/* What of the cap must stay free for pools other than this one. */
+/* What of the cap must stay free for pools other than this one: their unused reservations, and what they have claimed. */
 int budget_owed_to_others(const struct budget *budget, size_t pool);
 /* True when the pool holds a place that is not its own any more: a reload has lowered its limit or the cap, or
  * reserved more for others.  What is closing is on its way out already. */
 bool budget_has_too_many(const struct budget *budget, size_t pool);
 /* The rule of contract 4, and the only place that decides. */
 bool budget_may_take(const struct budget *budget, size_t pool);
+/* Takes a place: of those that it has claimed, if there are any. */
 void budget_take(struct budget *budget, size_t pool);
 void budget_give(struct budget *budget, size_t pool);
+/* A place has come free that was cleared for this pool: nobody else takes it before the pool has, if it may take it at all. */
+void budget_claim(struct budget *budget, size_t pool);
 
 #endif

@@ -5,11 +5,14 @@
  * when somebody has waited overflow_delay, a connection is replaced when it is older than `recycle` (spread
  * by up to 10 %), and none is handed out whose last sign of life is older than pre_ping_idle.  Idle backends are a
  * stack: the one used last goes out first, so that a pool that needs few lets the others grow old, be pinged, and
- * close.  An idle backend of one lane is closed when a waiter of another lane needs its place.
+ * close.  An idle backend of one lane is closed when a waiter of another lane needs its place; one of another pool, when
+ * that has lent it (lend.h).
  *
  * Every move between states is made by move(), which keeps the lists and the counts.
  */
 #include "policy/pool.h"
+
+#include "policy/lend.h"
 
 #define RETRY_FIRST_US   100000LL
 #define RETRY_LONGEST_US 15000000LL
@@ -81,6 +84,7 @@ void pool_init(struct pool *pool, struct budget *budget, size_t budget_index,
 {
     *pool = (struct pool){.budget = budget, .budget_index = budget_index};
     pool->random = seed ? seed : 0x9e3779b97f4a7c15u;
+    budget->pools[budget_index].pool = pool;
     TAILQ_INIT(&pool->lanes);
     TAILQ_INIT(&pool->waiters);
     pool->settings = *settings;
@@ -96,26 +100,11 @@ void pool_configure(struct pool *pool, const struct pool_settings *settings, int
     pool->settings = *settings;
     budget_configure(pool->budget, pool->budget_index, settings->size + settings->max_overflow,
                      reserved);
+    lend_settle(pool, 0); /* the sums that it was claimed by are not those of now */
     struct pool_waiter
         *waiter; /* deadlines stay in the queue's order: pool_next looks at the first only */
     TAILQ_FOREACH (waiter, &pool->waiters, pool_link)
         waiter->deadline_us = deadline(pool, waiter->since_us);
-}
-
-void pool_lane_init(struct pool_lane *lane, struct pool *pool, void *owner)
-{
-    *lane = (struct pool_lane){.pool = pool, .owner = owner};
-    for (int i = 0; i < BACKEND_STATE_COUNT; i++)
-        TAILQ_INIT(&lane->backends[i]);
-    TAILQ_INIT(&lane->waiters);
-    TAILQ_INSERT_TAIL(&pool->lanes, lane, link);
-}
-
-void pool_lane_remove(struct pool_lane *lane)
-{
-    if (lane->pool->primary == lane)
-        lane->pool->primary = NULL;
-    TAILQ_REMOVE(&lane->pool->lanes, lane, link);
 }
 
 void pool_backend_add(struct pool_backend *backend, struct pool_lane *lane, int64_t now_us)
@@ -166,6 +155,7 @@ void pool_backend_remove(struct pool_backend *backend)
 {
     extract(backend);
     budget_give(backend->lane->pool->budget, backend->lane->pool->budget_index);
+    lend_end(backend);
 }
 
 /* Whether its last sign of life is recent enough to hand it out as it is. */
@@ -312,54 +302,6 @@ void pool_wait_end(struct pool_waiter *waiter)
     waiter->lane = NULL;
 }
 
-int pool_lane_living(const struct pool_lane *lane)
-{
-    return lane->counts[BACKEND_IDLE] + lane->counts[BACKEND_CHECKING] +
-           lane->counts[BACKEND_BUSY] + lane->counts[BACKEND_CLEANING];
-}
-
-bool pool_lane_is_dead(const struct pool_lane *lane)
-{
-    return pool_lane_living(lane) == 0 && lane->counts[BACKEND_CONNECTING] == 0;
-}
-
-void pool_lane_dispose(struct pool_lane *lane)
-{
-    lane->generation++;
-}
-
-void pool_lane_suspect(struct pool_lane *lane, int64_t now_us)
-{
-    lane->suspect_before_us = now_us;
-}
-
-void pool_lane_hold_off(struct pool_lane *lane, int64_t until_us)
-{
-    if (lane->retry_us < until_us)
-        lane->retry_us = until_us;
-}
-
-void pool_lane_yield(struct pool_lane *lane, int64_t until_us)
-{
-    lane->yield_us = until_us;
-}
-
-void pool_lane_try_singly(struct pool_lane *lane)
-{
-    lane->tries_singly = true;
-}
-
-void pool_lane_give_up(struct pool_lane *lane, const char *reason)
-{
-    lane->gives_up = reason;
-}
-
-void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us)
-{
-    if (lane->retry_us > now_us)
-        lane->retry_us = now_us;
-}
-
 /* As many logins as may be on their way are. */
 static bool is_busy_logging_in(const struct pool_lane *lane)
 {
@@ -403,14 +345,13 @@ static bool serve_from_idle(struct pool_lane *lane, int64_t now_us, struct pool_
     return true;
 }
 
-/* The longest idle backend of the pool's other lanes. */
-static struct pool_backend *idle_elsewhere(struct pool_lane *lane)
+struct pool_backend *pool_longest_idle(const struct pool *pool, const struct pool_lane *but)
 {
     struct pool_backend *oldest = NULL;
-    struct pool_lane *other;
-    TAILQ_FOREACH (other, &lane->pool->lanes, link) {
-        struct pool_backend *last = TAILQ_LAST(&other->backends[BACKEND_IDLE], pool_backend_list);
-        if (other == lane || !last || other->waiting > 0)
+    const struct pool_lane *lane;
+    TAILQ_FOREACH (lane, &pool->lanes, link) {
+        struct pool_backend *last = TAILQ_LAST(&lane->backends[BACKEND_IDLE], pool_backend_list);
+        if (lane == but || !last || lane->waiting > 0)
             continue;
         if (!oldest || last->used_us < oldest->used_us)
             oldest = last;
@@ -433,6 +374,45 @@ static int stuck(const struct pool *pool, int64_t now_us)
     return count;
 }
 
+/* Waiters of the lane for whom no backend is on its way. */
+static int unserved(const struct pool_lane *lane)
+{
+    int more = lane->waiting - lane->counts[BACKEND_CONNECTING] - lane->counts[BACKEND_CHECKING];
+    return more > 0 && !is_paused(lane) ? more : 0;
+}
+
+static bool is_overflow_due(const struct pool_lane *lane, int64_t now_us)
+{
+    const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
+    return first && now_us - first->since_us >= lane->pool->settings.overflow_delay_us;
+}
+
+/* Another pool's idle connection makes room for a waiter whom the cap alone keeps from a connection: one for each.  The back-off
+ * of a login that failed is waited for to its end, or else a lane whose logins are refused would have others close
+ * connections for it once a second, in vain. */
+static bool borrow(struct pool_lane *lane, bool is_full, int64_t now_us, struct pool_action *action)
+{
+    struct pool *pool = lane->pool;
+    struct pool_lane *other;
+    int wanted = 0;
+    if (!lend_may_borrow(pool) || lane->retry_us > now_us)
+        return false;
+    TAILQ_FOREACH (other, &pool->lanes, link)
+        wanted += !is_full || is_overflow_due(other, now_us) ? unserved(other) : 0;
+    int coming = lend_coming(pool, now_us, STUCK_CLOSING_US);
+    int own = pool->counts[BACKEND_CLOSING] - stuck(pool, now_us);
+    const struct budget_pool *numbers = &pool->budget->pools[pool->budget_index];
+    if (coming + own >= wanted || budget_used(numbers) + coming >= numbers->limit)
+        return false;
+    struct pool_backend *backend = lend_find(pool);
+    if (!backend)
+        return false;
+    *action = (struct pool_action){.kind = POOL_CLOSE, .lane = backend->lane, .backend = backend};
+    action->reason = "lent to a reserved pool";
+    lend_begin(backend, pool, now_us);
+    return true;
+}
+
 /* Another connection for a lane that has more waiters than backends on their way. */
 static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool_action *action)
 {
@@ -441,21 +421,21 @@ static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool
     if (lane->waiting <= coming || !may_try_login(lane, now_us))
         return false;
     bool may_take = budget_may_take(pool->budget, pool->budget_index);
-    const struct pool_waiter *first = TAILQ_FIRST(&lane->waiters);
-    bool is_overflow_due = now_us - first->since_us >= pool->settings.overflow_delay_us;
     struct pool_backend *victim = NULL;
     int hanging = stuck(pool, now_us);
     bool is_full = pool_open(pool) - hanging >= pool->settings.size;
     if (is_full || !may_take)
-        victim = idle_elsewhere(lane);
+        victim = pool_longest_idle(pool, lane);
     if (victim && pool->counts[BACKEND_CLOSING] - hanging < lane->waiting - coming) {
         *action = (struct pool_action){.kind = POOL_CLOSE, .lane = lane, .backend = victim};
         action->reason = "place needed by another database or user";
         pool_backend_move(victim, BACKEND_CLOSING, now_us);
         return true;
     }
-    if (!may_take || (is_full && !is_overflow_due))
+    if (is_full && !is_overflow_due(lane, now_us))
         return false;
+    if (!may_take)
+        return borrow(lane, is_full, now_us, action);
     *action = (struct pool_action){.kind = POOL_OPEN, .lane = lane};
     return true;
 }
@@ -497,10 +477,23 @@ static struct pool_lane *next_lane_to_serve(struct pool *pool, int64_t after_us,
     return best;
 }
 
+/* A place that was cleared for a waiter who needs it no more is anybody's. */
+static void give_back_claims(struct pool *pool)
+{
+    const struct pool_lane *lane;
+    int wanted = 0;
+    if (pool->budget->pools[pool->budget_index].claimed == 0)
+        return;
+    TAILQ_FOREACH (lane, &pool->lanes, link)
+        wanted += unserved(lane);
+    lend_settle(pool, pool->is_stopping || !lend_may_borrow(pool) ? 0 : wanted);
+}
+
 struct pool_action pool_next(struct pool *pool, int64_t now_us)
 {
     struct pool_action action = {.kind = POOL_NOTHING};
     struct pool_waiter *head = TAILQ_FIRST(&pool->waiters);
+    give_back_claims(pool);
     if (head && head->deadline_us <= now_us) {
         action.kind = POOL_TIMEOUT;
         action.lane = head->lane;

@@ -38,7 +38,8 @@ struct pool_backend {
     int64_t since_us;    /* in this state */
     int64_t used_us;  /* when a client last gave it back, or it was opened; a ping does not count */
     int64_t alive_us; /* its last sign of life */
-    int64_t recycle_us; /* when to replace it; INT64_MAX never */
+    int64_t recycle_us;   /* when to replace it; INT64_MAX never */
+    struct pool *lent_to; /* it is CLOSING, and its place is that pool's (lend.h); NULL: nobody's */
 };
 TAILQ_HEAD(pool_backend_list, pool_backend);
 
@@ -81,6 +82,7 @@ struct pool_settings {
     int login_burst;
     bool prefill;
     bool pre_ping;
+    bool borrow; /* another pool's idle connection makes room, once this one has what it reserved */
     int64_t timeout_us;
     int64_t recycle_us;
     int64_t pre_ping_idle_us;
@@ -111,7 +113,7 @@ enum pool_action_kind {
     POOL_GRANT,   /* backend to waiter; both have left their lists: the backend is BUSY */
     POOL_PING,    /* backend is CHECKING: ping it, tell pool_backend_alive */
     POOL_OPEN,    /* open a connection for lane: pool_backend_add it first */
-    POOL_CLOSE,   /* close an idle backend: it is CLOSING */
+    POOL_CLOSE,   /* close an idle backend, which may be another pool's: it is CLOSING */
     POOL_TIMEOUT, /* waiter has left the queue: its time is over */
     POOL_NOTICE   /* waiter still waits and should be told so */
 };
@@ -174,6 +176,8 @@ void pool_lane_try_singly(struct pool_lane *lane);
 void pool_lane_give_up(struct pool_lane *lane, const char *reason);
 /* A place may be free: forgets how long the last failed login bade it wait. */
 void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us);
+/* The longest idle backend of the pool's lanes but this one (or NULL), of those in which nobody waits; NULL: none. */
+struct pool_backend *pool_longest_idle(const struct pool *pool, const struct pool_lane *but);
 /* Backends that serve or may serve a client. */
 int pool_lane_living(const struct pool_lane *lane);
 /* True when waiters of the lane can only be failed: nothing lives and nothing is on its way. */

@@ -25,6 +25,7 @@ struct pool_settings reload_settings(const struct config_pool *config)
                                   .login_burst = config->login_burst,
                                   .prefill = config->prefill,
                                   .pre_ping = config->pre_ping,
+                                  .borrow = config->borrow,
                                   .timeout_us = config->timeout_us,
                                   .recycle_us = config->recycle_us,
                                   .pre_ping_idle_us = config->pre_ping_idle_us,

@@ -7,6 +7,8 @@
  * until the next reload, and a pool below its reservation may take at once.  After a reload that shrank
  * things, closing what budget_has_too_many points at must balance the books again.
  *
+ * A pool without a reservation may give its place to one with: then that is claimed, and everybody else has to do without.
+ *
  * Now and then an upgrade begins: all that is open is the old process's, which gives it back one by one while this one, the new
  * process, opens its own.  Nothing of the above changes.
  */
@@ -31,6 +33,7 @@ static int needed(bool count_closing)
     for (size_t i = 0; i < budget.pool_count; i++) {
         const struct budget_pool *pool = &budget.pools[i];
         sum += larger(budget_used(pool) - (count_closing ? 0 : pool->closing), pool->reserved);
+        sum += pool->claimed;
     }
     return sum;
 }
@@ -48,6 +51,7 @@ static void reload(size_t pool_count)
         int reserved = random_chance(50) ? random_below(left + 1) : 0;
         left -= reserved;
         budget_configure(&budget, i, reserved + random_below(60), reserved);
+        budget.pools[i].claimed = 0; /* as the pools do */
     }
 }
 
@@ -64,7 +68,9 @@ static void take_or_not(size_t pool)
     if (!may_take)
         return;
     bool was_balanced = is_balanced();
+    int claimed = own->claimed;
     budget_take(&budget, pool);
+    CHECK(own->claimed == (claimed > 0 ? claimed - 1 : 0), "%d claimed before", claimed);
     CHECK(budget_open(&budget) == open + 1 && open + 1 <= budget.total, "%d of %d",
           budget_open(&budget), budget.total);
     CHECK(!was_balanced || is_balanced(), "taking took from a reservation of pool %zu", pool);
@@ -81,6 +87,26 @@ static void give_or_not(size_t pool)
     budget_give(&budget, pool);
     CHECK(own->open >= own->closing && own->closing >= 0, "%d open", own->open);
     CHECK(!was_balanced || is_balanced(), "giving back unbalanced the books");
+}
+
+/* A pool without a reservation lets one go, for one that has what it reserved. */
+static void lend(size_t giver, size_t borrower)
+{
+    struct budget_pool *own = &budget.pools[giver];
+    struct budget_pool *theirs = &budget.pools[borrower];
+    if (own->open == 0 || own->reserved > 0 || budget_used(theirs) < theirs->reserved)
+        return;
+    give_or_not(giver);
+    bool was_balanced = is_balanced();
+    int claimed = theirs->claimed;
+    budget_claim(&budget, borrower);
+    CHECK(theirs->claimed == claimed || theirs->claimed == claimed + 1, "%d", theirs->claimed);
+    CHECK(!was_balanced || is_balanced(), "a claim unbalanced the books");
+    if (theirs->claimed == claimed)
+        return;
+    CHECK(budget_used(theirs) + theirs->claimed <= theirs->limit, "claimed over its limit");
+    CHECK(budget_open(&budget) + theirs->claimed <= budget.total, "claimed over the cap");
+    CHECK(budget_may_take(&budget, borrower), "claimed, and may not take it");
 }
 
 /* A new process begins: what is open is the old one's, and some of it of a pool that is gone from the configuration. */
@@ -112,6 +138,7 @@ static void shrink(void)
     for (size_t i = 0; i < budget.pool_count; i++)
         budget.pools[i].elsewhere = 0;
     for (size_t i = 0; i < budget.pool_count; i++) {
+        budget.pools[i].claimed = 0; /* who waited is gone */
         while (budget_has_too_many(&budget, i)) {
             budget.pools[i].closing++;
             CHECK(budget.pools[i].closing <= budget.pools[i].open, "closed more than is open");
@@ -140,6 +167,10 @@ static void step(size_t pool_count)
         upgrade();
     else if (random_chance(20))
         give_elsewhere(pool);
+    else if (random_chance(10))
+        lend(pool, (size_t)random_below((int)pool_count));
+    else if (random_chance(2) && budget.pools[pool].claimed > 0)
+        budget.pools[pool].claimed--; /* its waiter has gone */
     else if (random_chance(5) && budget.pools[pool].closing < budget.pools[pool].open)
         budget.pools[pool].closing++;
     else if (random_chance(55))

@@ -167,6 +167,38 @@ static void nothing_is_closed_for_the_other_process(void **state)
     assert_true(budget_has_too_many(&budget, AUTOMATION));
 }
 
+static void a_pool_at_its_limit_claims_nothing(void **state)
+{
+    (void)state;
+    struct budget budget = shipped();
+    budget_configure(&budget, ADHOC, 7, 5);
+    take_all(&budget, ADHOC);
+    assert_int_equal(take_all(&budget, AUTOMATION), 53);
+    budget_give(&budget, AUTOMATION);
+    budget_claim(&budget, ADHOC);
+    assert_int_equal(budget.pools[ADHOC].claimed, 0);
+    assert_true(budget_may_take(&budget, AUTOMATION));
+}
+
+static void a_claimed_place_is_its_claimers_until_it_is_taken(void **state)
+{
+    (void)state;
+    struct budget budget = shipped();
+    budget_configure(&budget, ADHOC, 7, 5);
+    take_all(&budget, AUTOMATION);
+    for (int i = 0; i < 5; i++)
+        budget_take(&budget, ADHOC);
+    budget_claim(&budget, ADHOC);
+    assert_int_equal(budget.pools[ADHOC].claimed, 0); /* nothing has come free */
+    budget_give(&budget, AUTOMATION);
+    budget_claim(&budget, ADHOC);
+    assert_int_equal(budget.pools[ADHOC].claimed, 1);
+    assert_false(budget_may_take(&budget, AUTOMATION));
+    assert_int_equal(take_all(&budget, ADHOC), 1);
+    assert_int_equal(budget.pools[ADHOC].claimed, 0);
+    assert_int_equal(budget_open(&budget), 60);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -181,6 +213,8 @@ int main(void)
         cmocka_unit_test(a_lower_limit_closes_down_to_it),
         cmocka_unit_test(two_processes_of_an_upgrade_share_one_cap),
         cmocka_unit_test(nothing_is_closed_for_the_other_process),
+        cmocka_unit_test(a_pool_at_its_limit_claims_nothing),
+        cmocka_unit_test(a_claimed_place_is_its_claimers_until_it_is_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
