@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,6 +20,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -140,14 +142,31 @@ ssize_t read(int fd, void *bytes, size_t size)
     return is_socket(fd) && fails(RECV) ? -1 : REAL(read)(fd, bytes, size);
 }
 
-ssize_t recv(int fd, void *bytes, size_t size, int flags)
+static ssize_t slowly(ssize_t got)
 {
-    if (fails(RECV))
-        return -1;
-    ssize_t got = REAL(recv)(fd, bytes, size, flags);
     if (got >= LARGE && control->slow_us > 0)
         usleep((useconds_t)control->slow_us);
     return got;
+}
+
+ssize_t recv(int fd, void *bytes, size_t size, int flags)
+{
+    return fails(RECV) ? -1 : slowly(REAL(recv)(fd, bytes, size, flags));
+}
+
+/* The way in which the daemon itself sends and receives. */
+long syscall(long number, ...)
+{
+    long with[6];
+    va_list arguments;
+    va_start(arguments, number);
+    for (int i = 0; i < 6; i++)
+        with[i] = va_arg(arguments, long);
+    va_end(arguments);
+    if ((number == SYS_sendto && fails(SEND)) || (number == SYS_recvfrom && fails(RECV)))
+        return -1;
+    long result = REAL(syscall)(number, with[0], with[1], with[2], with[3], with[4], with[5]);
+    return number == SYS_recvfrom ? slowly(result) : result;
 }
 
 int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict length, int flags)

@@ -22,8 +22,8 @@ from server import ROLE  # noqa: E402
 
 FIGURES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "instructions.json")
 TOLERANCE = 0.04
-WATCHED = {"malloc": "allocations", "calloc": "allocations", "realloc": "allocations", "recv": "reads",
-           "send": "writes", "clock_gettime": "clock reads"}
+WATCHED = {"malloc": "allocations", "calloc": "allocations", "realloc": "allocations", "syscall": "reads and writes",
+           "recv": "reads and writes", "send": "reads and writes", "clock_gettime": "clock reads"}
 END = b"Z\0\0\0\5I"
 TEXT = "SELECT abalance FROM pgbench_accounts WHERE aid = 12345 AND 1 = 0"
 SIMPLE = wire.query(f"SELECT 1 WHERE '{TEXT}' = ''")
