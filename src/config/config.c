@@ -2,7 +2,7 @@
  * config.c - from entries of the file to the configuration that the program runs by.
  *
  * Every value goes through the option table: defaults first, then the file's.  A [database:NAME] inherits from
- * [database:*] what it leaves empty; its url is taken apart by libpq.  Whatever is wrong is collected, and the whole is
+ * [database:*] what it leaves empty, save a password that is not for its server; its url is taken apart by libpq.  Whatever is wrong is collected, and the whole is
  * refused when there is anything.  The entries stay with the config, for SHOW CONFIG.
  */
 #include "config/config.h"
@@ -90,59 +90,69 @@ static void database_named(struct config *config, const char *name)
         (struct config_database){.name = memory_strdup(name)};
 }
 
-static void apply_entry(struct config *config, struct reading *reading, const struct entry *entry)
+static void apply_section(struct config *config, struct reading *reading,
+                          const struct section *section)
+{
+    enum option_section kind;
+    const char *name;
+    if (!section_kind(section->name, &kind, &name)) {
+        reading_error(reading, section->line,
+                      "[%s] is not a section: there are pgreserve, database:NAME, pool:NAME, "
+                      "admin, auth and tls",
+                      section->name);
+        reading->is_incomplete = true;
+    } else if (kind == OPTION_POOL) {
+        pool_of(config, name);
+    } else if (kind == OPTION_DATABASE) {
+        database_named(config, name);
+    }
+}
+
+static bool may_be_empty(const struct option *option)
+{
+    return option->type == OPTION_TEXT || option->type == OPTION_NAMES ||
+           option->type == OPTION_NETWORKS || option->type == OPTION_ADDRESSES;
+}
+
+static void apply_entry(struct config *config, struct reading *reading, struct entry *entry)
 {
     enum option_section kind;
     const char *name;
     char why[256];
-    if (!section_kind(entry->section, &kind, &name)) {
-        reading_error(reading, entry->line,
-                      "[%s] is not a section: there are pgreserve, database:NAME, pool:NAME, "
-                      "admin, auth and tls",
-                      entry->section);
+    if (!section_kind(entry->section, &kind, &name))
         return;
-    }
     const struct option *option = option_find(kind, entry->key);
     if (!option) {
         reading_error(reading, entry->line, "%s is not a key of [%s]: see pgreserve --help-config",
                       entry->key, entry->section);
         return;
     }
-    if (kind == OPTION_DATABASE) {
-        database_named(config, name);
+    if (kind == OPTION_DATABASE || entry->is_unknown)
         return;
-    }
     void *base = kind == OPTION_POOL ? (void *)pool_of(config, name) : (void *)config;
-    if (!*entry->value && option->type != OPTION_TEXT && option->type != OPTION_NAMES &&
-        option->type != OPTION_NETWORKS && option->type != OPTION_ADDRESSES) {
+    if (!*entry->value && !may_be_empty(option)) {
         reading_error(reading, entry->line, "%s has no value: give one or leave the line out",
                       entry->key);
-        return;
-    }
-    if (!value_parse(option, base, entry->value, why, sizeof(why)))
+        entry->is_unknown = true;
+    } else if (!value_parse(option, base, entry->value, why, sizeof(why))) {
         reading_error(reading, entry->line, "%s = %s %s", entry->key, entry->value, why);
+        entry->is_unknown = true;
+        value_free(option, base); /* of a list, what was good */
+    }
 }
 
 /* ---- databases ---- */
 
-static const struct entry *find_entry(const struct reading *reading, const char *database,
-                                      const char *key)
+static struct entry *find_entry(const struct reading *reading, const char *database,
+                                const char *key)
 {
     for (size_t i = 0; i < reading->count; i++) {
-        const struct entry *entry = &reading->entries[i];
+        struct entry *entry = &reading->entries[i];
         if (strncmp(entry->section, "database:", 9) == 0 && *entry->value &&
             strcmp(entry->section + 9, database) == 0 && strcmp(entry->key, key) == 0)
             return entry;
     }
     return NULL;
-}
-
-/* The section's own value, else that of [database:*]. */
-static const struct entry *inherited(const struct reading *reading, const char *database,
-                                     const char *key)
-{
-    const struct entry *own = find_entry(reading, database, key);
-    return own ? own : find_entry(reading, "*", key);
 }
 
 static void replace(char **where, const char *value)
@@ -164,12 +174,14 @@ static void add_keyword(struct config_database *database, const char *keyword, c
     database->values[count + 1] = NULL;
 }
 
-static void apply_url(struct config_database *database, struct reading *reading,
-                      const struct entry *url)
+static void apply_url(struct config_database *database, struct reading *reading, struct entry *url)
 {
     char *error = NULL;
+    if (url->is_unknown)
+        return;
     PQconninfoOption *parts = PQconninfoParse(url->value, &error);
     if (!parts) {
+        url->is_unknown = true;
         /* libpq quotes the text, password and all, in some of its messages: only what cannot hold it is shown */
         reading_error(reading, url->line,
                       "url is not a libpq connection string: "
@@ -202,26 +214,79 @@ static void apply_url(struct config_database *database, struct reading *reading,
     PQconninfoFree(parts);
 }
 
-static void resolve_database(struct config_database *database, struct reading *reading)
+static const char *keyword_value(const struct config_database *database, const char *keyword)
 {
-    const struct entry *url = inherited(reading, database->name, "url");
-    bool is_own_url = find_entry(reading, database->name, "url") != NULL;
-    const struct entry *dbname = find_entry(reading, database->name, "dbname");
-    const struct entry *user = inherited(reading, database->name, "user");
-    const struct entry *password = inherited(reading, database->name, "password");
-    if (url)
-        apply_url(database, reading, url);
-    bool is_star = strcmp(database->name, "*") == 0;
-    if (!is_star && !is_own_url)
-        replace(&database->dbname, NULL);
-    if (dbname)
-        replace(&database->dbname, dbname->value);
+    for (size_t i = 0; database->keywords && database->keywords[i]; i++) {
+        if (strcmp(database->keywords[i], keyword) == 0)
+            return database->values[i];
+    }
+    return "";
+}
+
+static bool same_words(const char *a, const char *b, const char *otherwise)
+{
+    return strcmp(a ? a : otherwise, b ? b : otherwise) == 0;
+}
+
+static bool same_server(const struct config_database *a, const struct config_database *b)
+{
+    return same_words(a->hosts, b->hosts, "") && same_words(a->hostaddrs, b->hostaddrs, "") &&
+           same_words(a->ports, b->ports, "5432") &&
+           same_words(keyword_value(a, "service"), keyword_value(b, "service"), "");
+}
+
+/* Whom to log in as.  A url of the section's own says it all when it names somebody; and the password of [database:*] is for the
+ * server of [database:*], not for whoever may sit at another address. */
+static void resolve_credentials(struct config_database *database, const struct reading *reading,
+                                const struct config_database *star, bool is_own_url)
+{
+    const struct entry *user = find_entry(reading, database->name, "user");
+    const struct entry *password = find_entry(reading, database->name, "password");
+    bool names_user = is_own_url && database->user;
+    bool names_password = is_own_url && database->password;
+    if (!user && !names_user)
+        user = find_entry(reading, "*", "user");
+    if (!password && !names_user && !names_password &&
+        (!is_own_url || (star && same_server(database, star))))
+        password = find_entry(reading, "*", "password");
     if (user)
         replace(&database->user, user->value);
     if (password)
         replace(&database->password, password->value);
+}
+
+/* `star` is that of [database:*], resolved; NULL when there is none, or when this is it. */
+static void resolve_database(struct config_database *database, struct reading *reading,
+                             const struct config_database *star)
+{
+    struct entry *own_url = find_entry(reading, database->name, "url");
+    struct entry *url = own_url ? own_url : find_entry(reading, "*", "url");
+    const struct entry *dbname = find_entry(reading, database->name, "dbname");
+    bool is_star = strcmp(database->name, "*") == 0;
+    if (url)
+        apply_url(database, reading, url);
+    if (!is_star && !own_url)
+        replace(&database->dbname, NULL);
+    if (dbname)
+        replace(&database->dbname, dbname->value);
+    resolve_credentials(database, reading, star, own_url && !is_star);
     database->dbname_is_forced = !is_star && database->dbname;
-    database->has_upstream = url || dbname || user || password;
+    database->has_upstream = url || dbname || database->user || database->password;
+}
+
+static void resolve_databases(struct config *config, struct reading *reading)
+{
+    struct config_database *star = NULL;
+    for (size_t i = 0; i < config->database_count; i++) {
+        if (strcmp(config->databases[i].name, "*") == 0)
+            star = &config->databases[i];
+    }
+    if (star)
+        resolve_database(star, reading, NULL);
+    for (size_t i = 0; i < config->database_count; i++) {
+        if (&config->databases[i] != star)
+            resolve_database(&config->databases[i], reading, star);
+    }
 }
 
 /* ---- loading ---- */
@@ -234,44 +299,57 @@ static struct config *build(struct reading *reading)
     set_defaults(OPTION_ADMIN, config);
     set_defaults(OPTION_AUTH, config);
     set_defaults(OPTION_TLS, config);
+    for (size_t i = 0; i < reading->section_count; i++)
+        apply_section(config, reading, &reading->sections[i]);
     for (size_t i = 0; i < reading->count; i++)
         apply_entry(config, reading, &reading->entries[i]);
-    for (size_t i = 0; i < config->database_count; i++)
-        resolve_database(&config->databases[i], reading);
-    if (config->database_count == 0)
-        reading_error(reading, 0, "no [database:*] section: there is no upstream to connect to");
+    resolve_databases(config, reading);
+    config->raw = reading;
+    config_check(config, reading);
+    reading->errors = NULL;
     return config;
+}
+
+static struct config *when_right(struct config *config, const struct config_errors *errors,
+                                 size_t before)
+{
+    if (config && errors->count == before)
+        return config;
+    config_free(config);
+    return NULL;
 }
 
 struct config *config_from_reading(struct reading *reading, size_t before)
 {
-    struct config_errors *errors = reading->errors;
-    struct config *config = build(reading);
-    config->raw = reading;
-    if (errors->count == before)
-        config_check(config, reading);
-    reading->errors = NULL;
-    if (errors->count > before) {
-        config_free(config);
-        return NULL;
-    }
-    return config;
+    const struct config_errors *errors = reading->errors;
+    return when_right(build(reading), errors, before);
+}
+
+static struct config *parse(const char *name, const char *text, struct config_errors *errors)
+{
+    struct reading *reading = memory_alloc(sizeof(*reading));
+    reading->name = memory_strdup(name);
+    reading->errors = errors;
+    reading_read(reading, text);
+    return build(reading);
 }
 
 struct config *config_parse(const char *name, const char *text, struct config_errors *errors)
 {
-    struct reading *reading = memory_alloc(sizeof(*reading));
     size_t before = errors->count;
-    reading->name = memory_strdup(name);
-    reading->errors = errors;
-    reading_read(reading, text);
-    return config_from_reading(reading, before);
+    return when_right(parse(name, text, errors), errors, before);
 }
 
 struct config *config_load(const char *path, bool may_wait, struct config_errors *errors)
 {
+    size_t before = errors->count;
+    return when_right(config_load_anyhow(path, may_wait, errors), errors, before);
+}
+
+struct config *config_load_anyhow(const char *path, bool may_wait, struct config_errors *errors)
+{
     if (!path)
-        return config_parse(built_in, conf_pgreserve_ini, errors);
+        return parse(built_in, conf_pgreserve_ini, errors);
     char *text =
         may_wait ? file_read(path, CONFIG_FILE_MAX) : file_read_at_once(path, CONFIG_FILE_MAX);
     if (!text) {
@@ -279,7 +357,7 @@ struct config *config_load(const char *path, bool may_wait, struct config_errors
         reading_error(&reading, 0, "cannot be read: %s", file_reason(errno));
         return NULL;
     }
-    struct config *config = config_parse(path, text, errors);
+    struct config *config = parse(path, text, errors);
     memory_free_secret(text);
     return config;
 }

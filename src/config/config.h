@@ -184,7 +184,10 @@ struct config_errors {
  * environment.  Returns a config to be freed by config_free, or NULL after filling `errors` with every
  * mistake found (to be freed by config_errors_free either way).  Unless it may wait, a pipe is such a mistake. */
 struct config *config_load(const char *path, bool may_wait, struct config_errors *errors);
-/* The same from text; `name` stands for the file in messages.  For the built-in file and tests. */
+/* The same, but returned however wrong it is, as far as it could be made out: for asking the daemon, never for running.  NULL
+ * when the file cannot be read at all. */
+struct config *config_load_anyhow(const char *path, bool may_wait, struct config_errors *errors);
+/* The same as config_load from text; `name` stands for the file in messages.  For the built-in file and tests. */
 struct config *config_parse(const char *name, const char *text, struct config_errors *errors);
 void config_free(struct config *config);
 void config_errors_free(struct config_errors *errors);

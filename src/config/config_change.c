@@ -39,7 +39,10 @@ struct config *config_changed(const struct config *config, const struct config_c
                            .value = memory_strdup(entry->value),
                            .line = entry->line};
     }
+    for (size_t i = 0; i < current->section_count; i++)
+        reading_section(reading, current->sections[i].name, current->sections[i].line);
     for (size_t i = 0; i < count; i++) {
+        reading_section(reading, changes[i].section, 0);
         struct entry *entry = entry_for(reading, &changes[i]);
         memory_free_secret(entry->value);
         entry->value = memory_strdup(changes[i].value);

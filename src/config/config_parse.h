@@ -13,12 +13,22 @@ struct entry {
     char *key;
     char *value; /* expanded */
     int line;
+    bool
+        is_unknown; /* it named a variable that is not set, or is no value for its key: that has been said */
+};
+
+struct section {
+    char *name;
+    int line; /* where it begins first */
 };
 
 struct reading {
     const char *name; /* of the file, for messages */
     struct entry *entries;
     size_t count;
+    struct section *sections; /* with keys and without, in the file's order */
+    size_t section_count;
+    bool is_incomplete; /* there is a section whose name could not be made out */
     struct config_errors *errors;
 };
 
@@ -27,6 +37,8 @@ void reading_error(struct reading *reading, int line, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 /* Reads the lines of an INI text into entries, values expanded; mistakes go to the errors. */
 void reading_read(struct reading *reading, const char *text);
+/* Notes a section, unless it is known already. */
+void reading_section(struct reading *reading, const char *name, int line);
 void reading_free(struct reading *reading);
 
 /* The configuration that the entries make, which then own `reading`; NULL when there are more errors than `before`. */

@@ -239,7 +239,10 @@ static const char *const titles[] = {
 static const char *const introductions[] = {
     [OPTION_PGRESERVE] = "What holds for the whole.",
     [OPTION_DATABASE] = "Where a database is; [database:*] is for every other name, and what a "
-                        "section leaves out or empty comes from there.",
+                        "section leaves out or empty comes from there.\nUser and password come "
+                        "together with the url: one of the section's own that names a user takes "
+                        "neither from there, and to another server the password of [database:*] "
+                        "never goes.",
     [OPTION_POOL] = "A listener and the connections that its clients share.\nThere may be any "
                     "number of them.",
     [OPTION_ADMIN] = "For those who look after it.",
