@@ -211,6 +211,7 @@ static void on_message(struct client *client, uint8_t type, const uint8_t *bytes
 {
     struct console *console = console_of(client);
     struct buffer out = {0};
+    char text[64];
     if (console->is_skipping && type != 'S')
         return;
     switch (type) {
@@ -222,8 +223,8 @@ static void on_message(struct client *client, uint8_t type, const uint8_t *bytes
     default:
         if (extended_message(console, type, bytes, length, &out))
             break;
-        client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
-                     "unexpected message type on the admin console", NULL, NULL);
+        snprintf(text, sizeof(text), "unexpected message type %u on the admin console", type);
+        client_protocol_error(client, text, length + 4);
         return;
     }
     console_send(client, &out);

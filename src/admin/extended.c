@@ -72,8 +72,17 @@ static void fail(struct console *console, const char *sqlstate, const char *mess
 struct body {
     const uint8_t *at;
     size_t left;
-    bool is_short; /* more was asked for than there is */
+    uint32_t message; /* the bytes of all of it, as its length word has them */
+    bool is_short;    /* more was asked for than there is */
 };
+
+static void fail_protocol(struct console *console, const struct body *body, const char *what,
+                          struct buffer *out)
+{
+    char text[96];
+    snprintf(text, sizeof(text), "%s, %u bytes", what, body->message);
+    fail(console, SQLSTATE_PROTOCOL_VIOLATION, text, out);
+}
 
 static const char *take_text(struct body *body)
 {
@@ -107,7 +116,7 @@ static void parse_statement(struct console *console, struct body *body, struct b
     const char *name = take_text(body);
     const char *text = take_text(body);
     if (body->is_short)
-        fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed Parse message", out);
+        fail_protocol(console, body, "malformed Parse message", out);
     else if (*name && find_named(&console->statements, name))
         fail(console, SQLSTATE_DUPLICATE_STATEMENT, "prepared statement exists already", out);
     else if (!add_named(&console->statements, name, text, &console->statement_count))
@@ -139,13 +148,13 @@ static void bind_portal(struct console *console, struct body *body, struct buffe
     uint32_t parameters = take_number(body, 2);
     const struct named *statement = find_named(&console->statements, name);
     if (!body->is_short && parameters > 0) {
-        fail(console, SQLSTATE_PROTOCOL_VIOLATION,
-             "commands of the admin console have no parameters", out);
+        fail_protocol(console, body,
+                      "Bind message with parameters, of which the admin console takes none", out);
         return;
     }
     take_formats(body, &formats);
     if (body->is_short) {
-        fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed Bind message", out);
+        fail_protocol(console, body, "malformed Bind message", out);
         return;
     }
     if (!statement) {
@@ -170,7 +179,7 @@ static const struct named *named_of(struct console *console, struct body *body, 
     const struct named *named =
         find_named(*is_statement ? &console->statements : &console->portals, name);
     if (body->is_short)
-        fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed message", out);
+        fail_protocol(console, body, "malformed Describe message", out);
     else if (!named)
         fail(console,
              *is_statement ? SQLSTATE_INVALID_STATEMENT_NAME : SQLSTATE_INVALID_CURSOR_NAME,
@@ -224,7 +233,7 @@ static void execute(struct console *console, struct body *body, struct buffer *o
     uint32_t limit = take_number(body, 4);
     struct named *portal = find_named(&console->portals, name);
     if (body->is_short) {
-        fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed Execute message", out);
+        fail_protocol(console, body, "malformed Execute message", out);
         return;
     }
     if (!portal) {
@@ -252,7 +261,7 @@ static void close_named(struct console *console, struct body *body, struct buffe
     bool is_statement = take_number(body, 1) == 'S';
     const char *name = take_text(body);
     if (body->is_short) {
-        fail(console, SQLSTATE_PROTOCOL_VIOLATION, "malformed Close message", out);
+        fail_protocol(console, body, "malformed Close message", out);
         return;
     }
     if (is_statement)
@@ -280,7 +289,7 @@ bool extended_message(struct console *console, uint8_t type, const uint8_t *byte
         void (*handle)(struct console *console, struct body *body, struct buffer *out);
     } handlers[] = {{'P', parse_statement}, {'B', bind_portal}, {'D', describe},
                     {'E', execute},         {'C', close_named}, {'S', synchronize}};
-    struct body body = {.at = bytes, .left = length};
+    struct body body = {.at = bytes, .left = length, .message = (uint32_t)length + 4};
     for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++) {
         if (handlers[i].type == type) {
             handlers[i].handle(console, &body, out);

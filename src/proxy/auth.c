@@ -60,11 +60,6 @@ static void fill_random(void *out, size_t length)
     }
 }
 
-static void protocol_error(struct client *client, const char *text)
-{
-    client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
-}
-
 /* ---- ready ---- */
 
 static void enter_console(struct client *client)
@@ -288,18 +283,19 @@ static void take_sasl_first(struct client *client, const uint8_t *body, size_t l
     if (!end || length - name < 4 ||
         (strcmp((const char *)body, "SCRAM-SHA-256") != 0 &&
          !(is_plus && client->scram->may_bind_channel))) {
-        protocol_error(client, "client selected an invalid SASL authentication mechanism");
+        client_protocol_error(client, "client selected an invalid SASL authentication mechanism",
+                              length + 4);
         return;
     }
     uint32_t data = read_u32(body + name);
     if (data != length - name - 4) {
-        protocol_error(client, "malformed SASLInitialResponse: wrong length");
+        client_protocol_error(client, "malformed SASLInitialResponse: wrong length", length + 4);
         return;
     }
     client->scram->is_plus = is_plus;
     fill_random(nonce, sizeof(nonce));
     if (scram_first(client->scram, body + name + 4, data, nonce, reply) != SCRAM_CONTINUE) {
-        protocol_error(client, "malformed SCRAM message");
+        client_protocol_error(client, "malformed SCRAM message", length + 4);
         return;
     }
     client->auth_step = STEP_SASL_FINAL;
@@ -315,7 +311,7 @@ static void take_sasl_final(struct client *client, const uint8_t *body, size_t l
         password_given(client);
         break;
     case SCRAM_MALFORMED:
-        protocol_error(client, "malformed SCRAM message");
+        client_protocol_error(client, "malformed SCRAM message", length + 4);
         break;
     default:
         auth_query_distrust(client);
@@ -424,7 +420,8 @@ static size_t start_encryption(struct client *client, size_t taken, size_t lengt
     bool can = can_encrypt(client);
     client->has_asked_tls = true;
     if (length > taken) {
-        protocol_error(client, "received unencrypted data after SSL request");
+        client_protocol_error(client, "received unencrypted data after SSL request",
+                              length - taken);
         return length;
     }
     if (!stream_write(&client->stream, can ? "S" : "N", 1) || !can)
@@ -491,7 +488,8 @@ static size_t refuse_gss(struct client *client, size_t taken, size_t length)
 {
     client->has_asked_gss = true;
     if (length > taken) {
-        protocol_error(client, "received unencrypted data after GSSAPI encryption request");
+        client_protocol_error(client, "received unencrypted data after GSSAPI encryption request",
+                              length - taken);
         return length;
     }
     stream_write(&client->stream, "N", 1);
@@ -510,9 +508,7 @@ static size_t take_startup(struct client *client, const uint8_t *bytes, size_t l
         return 0;
     uint32_t packet = read_u32(bytes);
     if (packet < 8 || packet > STARTUP_PACKET_MAX) {
-        char text[80];
-        snprintf(text, sizeof(text), "invalid length of startup packet: %u bytes", packet);
-        protocol_error(client, text);
+        client_protocol_error(client, "invalid length of startup packet", packet);
         return length;
     }
     if (length < packet)
@@ -560,9 +556,8 @@ size_t auth_input(struct client *client, const uint8_t *bytes, size_t length)
     }
     if (bytes[0] != 'p' || message < 4 || message > PASSWORD_MAX - 1) {
         char text[96];
-        snprintf(text, sizeof(text), "expected password response, got message type %u, %u bytes",
-                 bytes[0], message);
-        protocol_error(client, text);
+        snprintf(text, sizeof(text), "expected password response, got message type %u", bytes[0]);
+        client_protocol_error(client, text, message);
         return length;
     }
     if (length < (size_t)message + 1)

@@ -231,6 +231,13 @@ void client_fatal(struct client *client, const char *sqlstate, const char *messa
     client_close(client);
 }
 
+void client_protocol_error(struct client *client, const char *what, size_t bytes)
+{
+    char text[320];
+    snprintf(text, sizeof(text), "%s, %zu bytes", what, bytes);
+    client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
+}
+
 void client_shut_down(struct client *client, const char *hint)
 {
     client_fatal(client, SQLSTATE_ADMIN_SHUTDOWN,
@@ -340,8 +347,7 @@ static size_t console_input(struct client *client, const uint8_t *bytes, size_t 
            stream_backlog(&client->stream) < BACKLOG_MAX) {
         uint32_t message = read_u32(bytes + at + 1);
         if (message < 4 || message > CONSOLE_MESSAGE - 8) {
-            client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION,
-                         "invalid message length on the admin console", NULL, NULL);
+            client_protocol_error(client, "invalid message length on the admin console", message);
             return length;
         }
         if (length - at < (size_t)message + 1)

@@ -505,6 +505,8 @@ void client_error(struct client *client, const char *sqlstate, const char *messa
 /* A FATAL: sent, and the connection closed when it is out. */
 void client_fatal(struct client *client, const char *sqlstate, const char *message,
                   const char *detail, const char *hint);
+/* The FATAL 08P01 of a message that is none: what is wrong with it, and its bytes as its length word has them. */
+void client_protocol_error(struct client *client, const char *what, size_t bytes);
 /* The FATAL 57P01 that PostgreSQL ends a connection with when somebody in charge has said so; `hint` or NULL. */
 void client_shut_down(struct client *client, const char *hint);
 /* Sends an ErrorResponse or NoticeResponse (type E or N), and counts it. */

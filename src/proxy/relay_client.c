@@ -232,9 +232,8 @@ static void refuse_message(struct client *client, uint8_t type, uint32_t length)
     if (longest_message[type] == 0)
         snprintf(text, sizeof(text), "invalid frontend message type %u", type);
     else
-        snprintf(text, sizeof(text), "invalid message length: %u bytes in a message of type %c",
-                 length, type);
-    client_fatal(client, SQLSTATE_PROTOCOL_VIOLATION, text, NULL, NULL);
+        snprintf(text, sizeof(text), "invalid length of a message of type %c", type);
+    client_protocol_error(client, text, length);
 }
 
 /* The first bytes of the text, for the one who asks what a connection is held with. */

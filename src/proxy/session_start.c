@@ -272,12 +272,13 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
     client_forget_startup(client);
     client->startup = memory_alloc(sizeof(*client->startup));
     if (!startup_parse(client->startup, body, length, error, sizeof(error))) {
-        client_fatal(
-            client,
-            client->startup->has_bad_options ? SQLSTATE_SYNTAX_ERROR : SQLSTATE_PROTOCOL_VIOLATION,
-            error, NULL,
-            client->startup->has_unknown_argument ? "Try \"postgres --help\" for more information."
-                                                  : NULL);
+        if (!client->startup->has_bad_options)
+            client_protocol_error(client, error, length + 4);
+        else
+            client_fatal(client, SQLSTATE_SYNTAX_ERROR, error, NULL,
+                         client->startup->has_unknown_argument
+                             ? "Try \"postgres --help\" for more information."
+                             : NULL);
         return;
     }
     session_take_names(client);

@@ -10,7 +10,7 @@ import pytest
 
 import wire
 from server import PASSWORD, ROLE
-from wire import bind, execute, message, parse, query, sync
+from wire import ErrorResponse, Wire, bind, execute, message, parse, query, startup, sync
 
 
 @pytest.fixture
@@ -50,6 +50,50 @@ def test_length_beyond_any_sense_for_its_type(single, kind):
         error = client.final_error()
         assert (error.severity, error.sqlstate) == ("FATAL", "08P01")
     assert_others_are_fine(single)
+
+
+FIRST = startup(user=ROLE, database="app")
+NO_NAME = startup(database="app")
+NO_END = struct.pack("!II", 16, wire.PROTOCOL_3_0) + b"user\0me\0"
+SASL = b"SCRAM-SHA-256\0" + struct.pack("!I", 4)
+
+
+@pytest.mark.parametrize("step, sent, what, count", [
+    ("session", raw("z", 4), "invalid frontend message type 122", 4),
+    ("session", raw("\xff", 99), "invalid frontend message type 255", 99),
+    ("session", raw("Q", 3), "invalid length of a message of type Q", 3),
+    ("session", raw("S", -1), "invalid length of a message of type S", 0xFFFFFFFF),
+    ("console", raw("Q", 2), "invalid message length on the admin console", 2),
+    ("console", raw("Q", 1 << 30), "invalid message length on the admin console", 1 << 30),
+    ("console", raw("z", 9, b"12345"), "unexpected message type 122 on the admin console", 9),
+    ("console", message("P", b"no end"), "malformed Parse message", 10),
+    ("console", message("B", b"\0\0\0\0"), "malformed Bind message", 8),
+    ("console", message("D", b"S"), "malformed Describe message", 5),
+    ("console", message("E", b"\0"), "malformed Execute message", 5),
+    ("console", message("C", b""), "malformed Close message", 4),
+    ("start-up", struct.pack("!II", 20000, wire.PROTOCOL_3_0), "invalid length of startup packet", 20000),
+    ("start-up", struct.pack("!II", 8, wire.PROTOCOL_3_0), "invalid length of startup packet", 8),
+    ("start-up", NO_END, "invalid startup packet layout: expected terminator as last byte", 16),
+    ("start-up", NO_NAME, "no PostgreSQL user name specified in startup packet", len(NO_NAME)),
+    ("start-up", wire.SSL_REQUEST + FIRST, "received unencrypted data after SSL request", len(FIRST)),
+    ("start-up", wire.GSSENC_REQUEST + FIRST, "received unencrypted data after GSSAPI encryption request", len(FIRST)),
+    ("password", raw("Q", 5), "expected password response, got message type 81", 5),
+    ("password", message("p", b"none"), "client selected an invalid SASL authentication mechanism", 8),
+    ("password", message("p", SASL + b"n"), "malformed SASLInitialResponse: wrong length", 4 + len(SASL) + 1),
+    ("password", message("p", SASL + b"n,,n"), "malformed SCRAM message", 4 + len(SASL) + 4),
+], ids=str)
+def test_what_was_wrong_and_how_many_bytes_it_had(proxy, step, sent, what, count):
+    if step in ("session", "console"):
+        client = proxy.wire(*("admin", ROLE, PASSWORD, "pgreserve") if step == "console" else ())
+    else:
+        client = Wire(proxy.port())
+    with client:
+        if step == "password":
+            client.send(FIRST)
+            assert client.receive().kind == "R"
+        client.send(sent)
+        error = ErrorResponse(wire.error_fields(next(m.body for m in iter(client.receive, None) if m.kind == "E")))
+        assert (error.sqlstate, error.message) == ("08P01", f"{what}, {count} bytes")
 
 
 def test_huge_announced_query_takes_no_memory(single):
