@@ -54,6 +54,7 @@ struct client *client_new(struct proxy *proxy, struct proxy_pool *pool, int fd, 
         memcpy(&client->address, address, sizeof(client->address)); /* of a unix socket: none */
     client_set_application_name(client, "");
     client->connected_wall_us = clock_wall_us();
+    client->answered_us = proxy->now_us;
     client->id = ++proxy->last_client_id;
     client_statements_init(&client->statements);
     if (!client->is_unix) {

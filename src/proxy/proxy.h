@@ -251,7 +251,7 @@ struct client {
     int64_t request_us;     /* when it last began to want something */
     int64_t linked_us;      /* since when it has its backend */
     int64_t transaction_us; /* when its transaction's first message left */
-    int64_t answered_us;    /* its last ReadyForQuery */
+    int64_t answered_us;    /* its last ReadyForQuery; when it came, before the first */
     union {                 /* its last query, while it waits or has a backend: client_query.h */
         char *query;        /* NULL: none */
         struct statement *bound; /* when has_bound */

@@ -371,7 +371,7 @@ void auth_sweep(struct client *client)
     switch (client->state) {
     case CLIENT_STARTUP:
     case CLIENT_AUTHENTICATING:
-        if (login_us > 0 && now_us - client->since_us > login_us)
+        if (login_us > 0 && now_us - client->answered_us > login_us) /* of both together */
             client_fatal(client, SQLSTATE_QUERY_CANCELED, "canceling authentication due to timeout",
                          NULL, NULL);
         break;

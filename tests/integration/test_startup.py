@@ -232,6 +232,20 @@ def test_a_startup_that_never_comes_is_ended_by_login_timeout(start_proxy):
     assert_still_serves(proxy)
 
 
+def test_login_timeout_counts_from_the_first_moment(start_proxy):
+    """Who dawdles in each step of a login does not get it once for each."""
+    proxy = start_proxy(automation={"login_timeout": "4s"})
+    with Wire(proxy.port()) as client:
+        came = time.monotonic()
+        time.sleep(2.5)
+        client.send(startup(user=ROLE, database="app"))
+        assert client.receive().kind == "R"
+        error = client.final_error()
+        took = time.monotonic() - came
+    assert (error.sqlstate, error.message) == ("57014", "canceling authentication due to timeout")
+    assert 4 <= took < 6, "2.5 s of the four were over"
+
+
 def test_health_probes_that_connect_and_leave(proxy):
     for _ in range(50):
         assert port_accepts(proxy.port())
