@@ -26,6 +26,8 @@
 #include "config/config.h"
 #include "config/options.h"
 #include "config/rules.h"
+#include "config/users.h"
+#include "net/tls.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 
@@ -156,14 +158,24 @@ static int run_command(const char *file, char **arguments)
     return status;
 }
 
-/* What the configuration names besides, and cannot be read only when a client comes. */
-static bool check_rules(const struct config *config)
+/* The files that the configuration names, which the start reads (proxy_start). */
+static bool check_files(const struct config *config)
 {
     struct config_errors errors = {0};
+    char reason[256] = "";
+    if (config->users_file) {
+        struct users *users = users_load(config->users_file, true, &errors);
+        if (users)
+            users_free(users);
+    }
     rules_free(rules_load(config, &errors));
+    if (config->tls_client_mode != TLS_CLIENT_DISABLE)
+        tls_context_free(tls_context_new(config, reason, sizeof(reason)));
     for (size_t i = 0; i < errors.count; i++)
         fprintf(stderr, "%s\n", errors.items[i]);
-    bool is_fine = errors.count == 0;
+    if (*reason)
+        fprintf(stderr, "%s: TLS for clients: %s\n", config->path, reason);
+    bool is_fine = errors.count == 0 && !*reason;
     config_errors_free(&errors);
     return is_fine;
 }
@@ -174,7 +186,7 @@ static int check_command(const char *file, bool configuration_only)
     if (!config)
         return EXIT_BAD_CONFIGURATION;
     int status = 0;
-    if (!check_rules(config))
+    if (!check_files(config))
         status = EXIT_BAD_CONFIGURATION;
     else if (configuration_only)
         puts("configuration ok");

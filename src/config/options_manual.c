@@ -243,8 +243,8 @@ static const char *const introductions[] = {
                         "together with the url: one of the section's own that names a user takes "
                         "neither from there, and to another server the password of [database:*] "
                         "never goes.",
-    [OPTION_POOL] = "A listener and the connections that its clients share.\nThere may be any "
-                    "number of them.",
+    [OPTION_POOL] = ("A listener and the connections that its clients share.\nThere may be any "
+                     "number of them."),
     [OPTION_ADMIN] = "For those who look after it.",
     [OPTION_AUTH] = "Who clients are.",
     [OPTION_TLS] = "TLS with clients; with the upstream it is the url's sslmode."};

@@ -12,6 +12,7 @@ import subprocess
 import psycopg2
 import pytest
 
+from certificates import Authority
 from pooler import PROGRAM, Pooler
 from proxy import Proxy, binary_path
 from server import PASSWORD, ROLE, SETTINGS, PostgresServer, free_port
@@ -291,6 +292,35 @@ def test_a_daemon_without_its_upstream_says_why(start_proxy, postgres):
 def test_minus_t_asks_nobody(configured):
     done = configured.check("-t", **{"database:*": {"url": "postgresql://u:p@127.0.0.1:1/d"}})
     assert done.returncode == 0 and "configuration ok" in done.stdout
+
+
+@pytest.mark.parametrize("content", [None, "nobody\n", '"a" "b"\n"a" "c"\n'], ids=["missing", "no line", "twice"])
+def test_a_users_file_that_stops_the_start_is_found(configured, tmp_path, content):
+    users = tmp_path / "users"
+    if content:
+        users.write_text(content)
+    proxy = configured.proxy
+    for command in (("run",), ("check", "-t"), ("check",)):
+        proxy.change(auth={"users_file": users})
+        proxy.write_config()
+        done = proxy.command(*command, "-c", proxy.config_path)
+        assert done.returncode == 2 and str(users) in done.stderr and "configuration ok" not in done.stdout, done
+
+
+@pytest.mark.parametrize("which", ["client_cert_file", "client_key_file", "client_ca_file", "client_crl_file", "client_ciphers"])
+def test_tls_that_stops_the_start_is_found(configured, tmp_path, which):
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("localhost")
+    proxy = configured.proxy
+    proxy.change(tls={"client_mode": "prefer", "client_cert_file": certificate, "client_key_file": key,
+                      "client_ca_file": authority.ca_file, "client_crl_file": authority.revoke(certificate)})
+    proxy.write_config()
+    assert proxy.command("check", "-t", "-c", proxy.config_path).returncode == 0
+    proxy.change(tls={which: "/nowhere/at/all"})
+    proxy.write_config()
+    for command in (("run",), ("check", "-t"), ("check",)):
+        done = proxy.command(*command, "-c", proxy.config_path)
+        assert done.returncode == 2 and "TLS for clients" in done.stderr and "configuration ok" not in done.stdout, done
 
 
 # -- poolers ------------------------------------------------------------------------------------------
