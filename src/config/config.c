@@ -579,11 +579,4 @@ void config_keep_unchangeable(struct config *next, const struct config *current,
             free(section);
         }
     }
-    for (size_t j = 0; j < next->pool_count; j++) {
-        if (config_find_pool(current, next->pools[j].name))
-            continue;
-        char *line = memory_printf("[pool:%s] is new: it needs a restart", next->pools[j].name);
-        reporter(arg, line);
-        free(line);
-    }
 }

@@ -108,6 +108,8 @@ bool session_is_physical_replication(const struct client *client);
 /* Whether its user and address may use its pool, and whether its database is one that is open; a FATAL when not.  Asked after
  * the proof, so that a stranger does not learn who may, nor which databases there are. */
 bool session_may_use_pool(struct client *client);
+/* The client's pool is not in the configuration any more: it is told, and let go. */
+void session_end_without_pool(struct client *client);
 /* Looks at the login's and the session's time limits. */
 void auth_sweep(struct client *client);
 

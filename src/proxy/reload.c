@@ -76,6 +76,48 @@ static void report_unchangeable(void *arg, const char *line)
     log_event(LOG_LEVEL_WARNING, "reload", LOG_FIELD_KIND("reason", line));
 }
 
+static void report_pool(const char *name, const char *what)
+{
+    char *line = memory_printf("[pool:%s] %s", name, what);
+    report_unchangeable(NULL, line);
+    free(line);
+}
+
+static bool has_pool(const struct proxy *proxy, const char *name)
+{
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        if (strcmp(proxy->pools[i]->name, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* What listens is what was there at the start: said at every reload, until a restart. */
+static void report_pools(const struct proxy *proxy)
+{
+    const struct config *config = proxy->config;
+    for (size_t i = 0; i < config->pool_count; i++) {
+        if (!has_pool(proxy, config->pools[i].name))
+            report_pool(config->pools[i].name, "is new: it needs a restart");
+    }
+    for (size_t i = 0; i < proxy->pool_count; i++) {
+        if (!proxy->pools[i]->config)
+            report_pool(
+                proxy->pools[i]->name,
+                "is not in the file any more: it serves nobody, and listens until a restart");
+    }
+}
+
+/* As PgBouncer does for a database that its file has no more: nothing says any longer how they are to be served. */
+static void end_clients_without_pool(struct proxy *proxy)
+{
+    for (struct client *next, *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
+        next = TAILQ_NEXT(client, link);
+        if (client->pool && !client->pool->config && client->state != CLIENT_STARTUP)
+            session_end_without_pool(client);
+    }
+}
+
 static void adopt_config(struct proxy *proxy, struct config *next)
 {
     struct config *old = proxy->config;
@@ -160,6 +202,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
         tls_context_free(proxy->tls);
     proxy->tls = tls;
     adopt_config(proxy, next);
+    end_clients_without_pool(proxy);
     auth_query_reloaded(proxy);
     verifiers_refresh(proxy);
     process_allow_core_dumps(next->core_dumps);
@@ -179,6 +222,7 @@ static bool read_anew(struct proxy *proxy, char *error, size_t error_bytes)
     config_errors_free(&errors);
     if (!proxy_adopt(proxy, next, error, error_bytes))
         return false;
+    report_pools(proxy);
     log_event(LOG_LEVEL_INFO, "configuration reloaded",
               LOG_FIELD_TEXT("file", proxy->config->path));
     return true;

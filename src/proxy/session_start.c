@@ -266,6 +266,14 @@ static bool must_wait(struct client *client)
     return true;
 }
 
+void session_end_without_pool(struct client *client)
+{
+    char *hint =
+        memory_printf("Pool \"%s\" has been taken out of the configuration.", client->pool->name);
+    client_shut_down(client, hint);
+    free(hint);
+}
+
 void session_start(struct client *client, const uint8_t *body, size_t length)
 {
     char error[256];
@@ -301,7 +309,11 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
         start_console(client);
         return;
     }
-    if (!client->pool->config || !within_limits(client)) {
+    if (!client->pool->config) {
+        session_end_without_pool(client);
+        return;
+    }
+    if (!within_limits(client)) {
         client_close(client);
         return;
     }

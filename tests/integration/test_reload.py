@@ -4,6 +4,7 @@ A user would lose: the chance to fix a limit at two in the morning without cutti
 """
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -12,7 +13,7 @@ from load import Sampler, end_load, pgbench
 from proxy import binary_path
 from server import PASSWORD, ROLE, free_port, make_certificate
 from waiting import wait_until
-from wire import query
+from wire import Wire, query, startup
 
 
 def config_value(proxy, ending):
@@ -96,6 +97,76 @@ def test_key_that_needs_a_restart_is_named(proxy):
     proxy.ports["automation"] = old if "restart" in proxy.log() else int(
         proxy.sections["pool:automation"]["listen"].rsplit(":", 1)[1])
     with proxy.wire() as client:
+        assert client.query("SELECT 1").value == "1"
+
+
+@pytest.fixture
+def with_extra(start_proxy):
+    """Three pools, of which a reload can take the last away."""
+    proxy = start_proxy(wait=None, pgreserve={"total_connections": 12})
+    proxy.add_pool("extra", size=1, max_overflow=0)
+    proxy.write_config()
+    proxy.start()
+    proxy.wait_warm()
+    return proxy
+
+
+def taken_out(proxy):
+    """Reloads without the pool; what was logged about it."""
+    mark = len(proxy.log())
+    proxy.reload(**{"pool:extra": None})
+    wait_until(lambda: "configuration reloaded" in proxy.log(mark), "the end of the reload")
+    return proxy.log(mark)
+
+
+def assert_sent_away(client):
+    error = client.final_error()
+    assert (error.severity, error.sqlstate) == ("FATAL", "57P01")
+    assert "extra" in error.hint and "configuration" in error.hint
+
+
+def test_clients_of_a_pool_that_is_taken_out_are_told(with_extra, postgres):
+    proxy = with_extra
+    with proxy.wire("extra") as busy, proxy.wire("extra") as waiting, proxy.wire("extra") as idle, proxy.wire() as other:
+        busy.query("BEGIN")
+        waiting.send(query("SELECT 1"))
+        proxy.wait_pool("extra", waiting=1)
+        taken_out(proxy)
+        for client in (busy, waiting, idle):
+            assert_sent_away(client)
+        assert other.query("SELECT 1").value == "1"
+    with Wire(proxy.port("extra")) as late:
+        late.send(startup(user=ROLE, database="app"))
+        assert_sent_away(late)
+    postgres.wait_for_backends(6)
+
+
+def test_a_login_that_is_under_way_when_its_pool_is_taken_out(with_extra):
+    proxy = with_extra
+    with Wire(proxy.port("extra")) as silent, Wire(proxy.port("extra")) as half:
+        half.send(startup(user=ROLE, database="app"))
+        half.receive()
+        taken_out(proxy)
+        assert_sent_away(half)
+        silent.send(startup(user=ROLE, database="app"))
+        assert_sent_away(silent)
+
+
+def test_pools_that_come_and_go_are_named_at_every_reload(with_extra):
+    proxy = with_extra
+    kept = dict(proxy.sections["pool:extra"])
+    for _ in range(2):
+        log = taken_out(proxy)
+        assert re.search(r"WARNING.*\[pool:extra\] is not in the file any more", log), log
+    proxy.add_pool("fresh", size=1, max_overflow=0)
+    for _ in range(2):
+        log = taken_out(proxy)
+        assert re.search(r"WARNING.*\[pool:fresh\] is new: it needs a restart", log), log
+    mark = len(proxy.log())
+    proxy.reload(**{"pool:extra": kept, "pool:fresh": None})
+    wait_until(lambda: "configuration reloaded" in proxy.log(mark), "the end of the reload")
+    assert "[pool:" not in proxy.log(mark)
+    with proxy.wire("extra") as client:
         assert client.query("SELECT 1").value == "1"
 
 
