@@ -309,7 +309,7 @@ static const struct family families[] = {
     {"pgreserve_pool_slots", GAUGE, "The pool's places in the cap by what they are doing.",
      write_slots, 0},
     {"pgreserve_pool_upstream_ceiling", GAUGE,
-     "Connections open when the upstream last said that it is full; 0: it never did.",
+     "Connections open when the upstream last said that it is full; -1: it never did.",
      write_ceiling, 0},
 
     {"pgreserve_pool_timeouts_total", COUNTER, "Clients told that no connection came in time.",

@@ -372,7 +372,6 @@ static void status_rows(const struct proxy *proxy, struct show_row *row)
     struct status_figures figures;
     char owners[OWNERS_BYTES];
     int connecting = 0;
-    int64_t ceiling = 0;
     bool is_paused = false;
     for (size_t i = 0; i < proxy->pool_count; i++) {
         const struct proxy_pool *pool = proxy->pools[i];
@@ -380,14 +379,12 @@ static void status_rows(const struct proxy *proxy, struct show_row *row)
         put_figures(row, &figures);
         row_number(row, pool->pool.counts[BACKEND_CONNECTING]);
         row_bool(row, pool->pool.is_paused);
-        row_positive(row, pool->ceiling);
+        row_natural(row, figures.ceiling);
         row_text(row, login_error(pool));
         owners_of_pool(pool, owners, sizeof(owners));
         row_format(row, "%s", owners);
         connecting += pool->pool.counts[BACKEND_CONNECTING];
         is_paused |= pool->pool.is_paused;
-        if (pool->ceiling > 0 && (ceiling == 0 || pool->ceiling < ceiling))
-            ceiling = pool->ceiling;
         if (!row_end(row))
             return;
     }
@@ -395,7 +392,7 @@ static void status_rows(const struct proxy *proxy, struct show_row *row)
     put_figures(row, &figures);
     row_number(row, connecting);
     row_bool(row, is_paused);
-    row_positive(row, ceiling);
+    row_natural(row, figures.ceiling);
     row_text(row, NULL);
     row_text(row, NULL);
     row_end(row);

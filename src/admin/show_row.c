@@ -87,9 +87,9 @@ void row_unsigned(struct show_row *row, uint64_t number)
     row_format(row, "%llu", (unsigned long long)number);
 }
 
-void row_positive(struct show_row *row, int64_t number)
+void row_natural(struct show_row *row, int64_t number)
 {
-    if (number > 0)
+    if (number >= 0)
         row_number(row, number);
     else
         row_text(row, NULL);

@@ -32,8 +32,8 @@ void row_format(struct show_row *row, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void row_number(struct show_row *row, int64_t number);
 void row_unsigned(struct show_row *row, uint64_t number);
-/* A number, or null below 1. */
-void row_positive(struct show_row *row, int64_t number);
+/* A number, or null below 0. */
+void row_natural(struct show_row *row, int64_t number);
 /* Microseconds as seconds with three decimals. */
 void row_seconds(struct show_row *row, int64_t us);
 /* A wall-clock time as `2026-01-31 12:00:00 UTC`; null for 0. */

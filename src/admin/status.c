@@ -101,9 +101,23 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
                                                            rules->counts[BACKEND_CONNECTING]);
 }
 
+int status_lower_ceiling(int one, int other)
+{
+    if (one == UPSTREAM_NO_CEILING || other == UPSTREAM_NO_CEILING)
+        return one == UPSTREAM_NO_CEILING ? other : one;
+    return one < other ? one : other;
+}
+
+/* null: the upstream has not said that it is full. */
+static json_t *ceiling_json(int ceiling)
+{
+    return ceiling == UPSTREAM_NO_CEILING ? json_null() : json_integer(ceiling);
+}
+
 void status_total(const struct proxy *proxy, struct status_figures *total)
 {
-    *total = (struct status_figures){.name = "total", .is_healthy = true};
+    *total = (struct status_figures){
+        .name = "total", .is_healthy = true, .ceiling = UPSTREAM_NO_CEILING};
     for (size_t i = 0; i < proxy->pool_count; i++) {
         struct status_figures each;
         status_of_pool(proxy->pools[i], &each);
@@ -116,8 +130,7 @@ void status_total(const struct proxy *proxy, struct status_figures *total)
         total->pinned += each.pinned;
         total->closing += each.closing;
         total->clients += each.clients;
-        if (each.ceiling > 0 && (total->ceiling == 0 || each.ceiling < total->ceiling))
-            total->ceiling = each.ceiling;
+        total->ceiling = status_lower_ceiling(total->ceiling, each.ceiling);
         if (each.longest_wait > total->longest_wait)
             total->longest_wait = each.longest_wait;
         if (each.longest_hold > total->longest_hold)
@@ -132,13 +145,13 @@ json_t *status_figures_json(const struct status_figures *figures)
 {
     char *name = utf8_clean(figures->name, sizeof(figures->name));
     json_t *root = json_pack(
-        "{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:i, s:s}", "name", name,
+        "{s:s, s:i, s:i, s:i, s:i, s:i, s:b, s:i, s:f, s:f, s:i, s:i, s:i, s:o, s:s}", "name", name,
         "in_use", figures->in_use, "available", figures->available, "overflow", figures->overflow,
         "total_possible", figures->total_possible, "reserved", figures->reserved, "is_healthy",
         figures->is_healthy, "waiting", figures->waiting, "longest_wait", figures->longest_wait,
         "longest_hold", figures->longest_hold, "pinned", figures->pinned, "closing",
-        figures->closing, "clients", figures->clients, "ceiling", figures->ceiling, "state",
-        status_health_name(figures->health));
+        figures->closing, "clients", figures->clients, "ceiling", ceiling_json(figures->ceiling),
+        "state", status_health_name(figures->health));
     free(name);
     return root;
 }
@@ -161,10 +174,10 @@ static json_t *upstreams_json(const struct proxy *proxy)
     json_t *all = json_array();
     for (upstream = proxy->upstreams; upstream; upstream = upstream->next) {
         char *section = utf8_clean(upstream->section, SIZE_MAX);
-        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:i}", "database", section, "kind",
+        json_array_append_new(all, json_pack("{s:s, s:s, s:i, s:o}", "database", section, "kind",
                                              upstream_kind_name(upstream->kind), "open",
                                              upstream_open(proxy, upstream), "ceiling",
-                                             upstream->ceiling));
+                                             ceiling_json(upstream->ceiling)));
         free(section);
     }
     return all;

@@ -28,10 +28,12 @@ struct status_figures {
     int pinned;
     int closing;
     int clients;
-    int ceiling; /* our connections when the upstream last said "full"; 0 never, or it grants more now */
+    int ceiling; /* our connections when the upstream last said "full"; UPSTREAM_NO_CEILING */
     enum health health;
 };
 
+/* The lower of two ceilings, as far as there are any. */
+int status_lower_ceiling(int one, int other);
 /* The figures of one pool now. */
 void status_of_pool(const struct proxy_pool *pool, struct status_figures *figures);
 /* The sums over all pools; the worst health. */

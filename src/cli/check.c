@@ -231,7 +231,7 @@ static int check_one(struct check *check, const struct config_database *database
     struct limits_verdict verdict = limits_judge(&facts.limits);
     diagnosis_facts(&facts, &verdict, database, check->is_running);
     pooler_explain(stdout, &pooler);
-    diagnosis_ceiling((int)json_integer_value(json_object_get(known, "ceiling")));
+    diagnosis_ceiling(json_object_get(known, "ceiling"));
     if (verdict.largest < *largest)
         *largest = verdict.largest;
     return pooler.mode == POOLER_TRANSACTION ? DOES_NOT_HOLD : HOLDS;

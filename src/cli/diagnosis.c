@@ -118,12 +118,12 @@ void diagnosis_facts(const struct facts *facts, const struct limits_verdict *ver
     put_warnings(facts, database);
 }
 
-void diagnosis_ceiling(int ceiling)
+void diagnosis_ceiling(const json_t *ceiling)
 {
-    if (ceiling > 0)
+    if (json_is_integer(ceiling))
         printf("The daemon has been told that the upstream is full when it had %d connections "
                "there.\n",
-               ceiling);
+               (int)json_integer_value(ceiling));
 }
 
 /* ---- the verdict ---- */

@@ -179,9 +179,9 @@ static void put_waits(const struct drawing *drawing, const json_t *figures)
     put_span(drawing, seconds(figures, "longest_wait"));
     fputs(", longest_hold ", drawing->out);
     put_span(drawing, seconds(figures, "longest_hold"));
-    long long ceiling = number(figures, "ceiling");
-    if (ceiling > 0) {
-        snprintf(text, sizeof(text), ", ceiling %lld (upstream was full)", ceiling);
+    if (json_is_integer(json_object_get(figures, "ceiling"))) { /* else the upstream never was */
+        snprintf(text, sizeof(text), ", ceiling %lld (upstream was full)",
+                 number(figures, "ceiling"));
         put_coloured(drawing, "\033[31m", text);
     }
 }

@@ -48,6 +48,7 @@ static struct proxy_pool *pool_new(struct proxy *proxy, const struct config_pool
     pool->proxy = proxy;
     pool->index = proxy->pool_count;
     pool->config = config;
+    pool->ceiling = UPSTREAM_NO_CEILING;
     pool->name = memory_strdup(config->name);
     struct pool_settings settings = reload_settings(config);
     pool_init(&pool->pool, &proxy->budget, pool->index, &settings, seed);

@@ -81,7 +81,7 @@ struct proxy_pool {
     struct login_door door; /* of those who come to it, when it reserves something */
     int clients;
     int pinned;      /* of these, tied to their backends */
-    int64_t ceiling; /* our connections when the upstream last said "full"; 0 never, or not now */
+    int64_t ceiling; /* our connections when the upstream last said "full"; or none: upstream.h */
     enum refusal starved_by;   /* it was refused what it reserved: how far "full" reaches */
     struct lane *starved_lane; /* the lane that was refused */
     struct pool_stats stats;

@@ -39,6 +39,7 @@ struct upstream *upstream_of(struct proxy *proxy, const char *section)
     }
     upstream = memory_alloc(sizeof(*upstream));
     upstream->section = memory_strdup(section);
+    upstream->ceiling = UPSTREAM_NO_CEILING;
     upstream->next = proxy->upstreams;
     proxy->upstreams = upstream;
     return upstream;
@@ -73,7 +74,7 @@ static void set_ceiling(struct proxy *proxy, const struct upstream *upstream, in
 {
     const struct lane *lane;
     for (lane = proxy->lanes; lane; lane = lane->hh.next) {
-        if (is_of(lane, upstream) && (ceiling == 0 || lane->is_full))
+        if (is_of(lane, upstream) && (ceiling == UPSTREAM_NO_CEILING || lane->is_full))
             lane->pool->ceiling = ceiling;
     }
 }
@@ -124,13 +125,13 @@ void upstream_granted(struct server *server)
     int granted = count_granted(proxy, upstream);
     if (server->lane->pool->starved_by != REFUSAL_OTHER)
         upstream->given = 0;
-    if (upstream->ceiling == 0 || granted <= upstream->ceiling)
+    if (upstream->ceiling == UPSTREAM_NO_CEILING || granted <= upstream->ceiling)
         return;
     log_server(LOG_LEVEL_INFO, server, "upstream has room again",
                LOG_FIELD_NUMBER("granted", granted),
                LOG_FIELD_NUMBER("was_full_at", upstream->ceiling));
-    upstream->ceiling = 0;
-    set_ceiling(proxy, upstream, 0);
+    upstream->ceiling = UPSTREAM_NO_CEILING;
+    set_ceiling(proxy, upstream, UPSTREAM_NO_CEILING);
 }
 
 /* ---- giving way ---- */
@@ -248,8 +249,8 @@ void upstream_let_go(struct server *server)
 void upstream_changed(struct proxy *proxy, const char *section)
 {
     struct upstream *upstream = upstream_of(proxy, section);
-    set_ceiling(proxy, upstream, 0);
-    upstream->ceiling = 0;
+    set_ceiling(proxy, upstream, UPSTREAM_NO_CEILING);
+    upstream->ceiling = UPSTREAM_NO_CEILING;
     upstream->given = 0;
     upstream->probes = 0;
     upstream->kind = UPSTREAM_UNKNOWN;

@@ -1,14 +1,16 @@
 /*
  * upstream.h - what is known of a [database:...] section's upstream beyond one login (contract 12).
  *
- * The ceiling: how many connections of ours it had when it last said "full"; 0 when it never did, or when it has granted more
- * since.  Of what make it is: a pooler in transaction mode would break every session, so start-up finds out and says so.
+ * The ceiling: how many connections of ours it had when it last said "full", which may be 0; UPSTREAM_NO_CEILING when it never
+ * did, or when it has granted more since.  Of what make it is: a pooler in transaction mode would break every session, so start-up finds out and says so.
  */
 #ifndef PROXY_UPSTREAM_H
 #define PROXY_UPSTREAM_H
 
 #include "policy/refusal.h"
 #include "proxy/proxy.h"
+
+#define UPSTREAM_NO_CEILING (-1)
 
 enum upstream_kind {
     UPSTREAM_UNKNOWN,

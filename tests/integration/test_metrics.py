@@ -68,7 +68,7 @@ def test_figures_are_those_of_status(proxy):
     with proxy.wire() as first, proxy.wire() as second, proxy.wire("adhoc"):
         first.query("BEGIN")
         second.query("LISTEN x")
-        proxy.wait_pool(in_use=2, clients=2)
+        proxy.wait_pool(in_use=2, clients=2, pinned=1)
         metrics, status = scrape(proxy), proxy.status()
         names = {"in_use": "in_use", "available": "available", "overflow": "overflow", "waiting": "waiting",
                  "total_possible": "possible", "reserved": "reserved", "pinned": "pinned", "closing": "closing",
@@ -254,7 +254,8 @@ def test_upstream_ceiling_is_told(start_proxy, postgres):
         proxy = start_proxy(wait="listening")
         wait_until(lambda: scrape(proxy).sum("pgreserve_pool_upstream_ceiling") > 0, "the ceiling to be met", 20)
         def ceiling():
-            return max(pool["ceiling"] for pool in json.loads(proxy.get("/live.json"))["pools"])
+            met = [pool["ceiling"] for pool in json.loads(proxy.get("/live.json"))["pools"]]
+            return max(number or 0 for number in met)
         wait_until(lambda: 0 < ceiling() < 8, "the page's document to say so")
     finally:
         for other in others:

@@ -44,6 +44,22 @@ def test_the_ceiling_is_kept_and_shown_everywhere(start_proxy, limit):
     assert "ceiling 3" in proxy.command("status", "-c", proxy.config_path).stdout
 
 
+def test_a_ceiling_of_nothing_at_all_is_one(start_proxy, limit):
+    """Not one connection is granted: 0 is how many there were, not that nobody knows."""
+    limit(0)
+    proxy = start_proxy(wait="listening")
+    for name in ("automation", "adhoc"):
+        wait_until(lambda: proxy.pool(name)["ceiling"] == 0, "the ceiling")
+    assert int(wait_event(proxy, "upstream is full")["granted"]) == 0
+    assert proxy.status()["upstreams"][0]["ceiling"] == 0
+    assert [row["ceiling"] for row in proxy.show("STATUS")] == ["0", "0", "0"]
+    assert "pgreserve_pool_upstream_ceiling{pool=\"adhoc\"} 0\n" in proxy.get("/metrics")
+    assert proxy.command("status", "-c", proxy.config_path).stdout.count("ceiling 0") == 3
+    limit(-1)
+    wait_until(lambda: proxy.status()["total"]["ceiling"] is None, "the ceiling to be forgotten", timeout=25)
+    wait_event(proxy, "upstream has room again")
+
+
 def test_full_is_not_down(start_proxy, limit):
     limit(3)
     proxy = start_proxy()
@@ -59,7 +75,9 @@ def test_a_ceiling_that_turns_out_higher_is_forgotten(start_proxy, limit):
     wait_until(lambda: proxy.pool()["ceiling"] == 3, "the ceiling")
     limit(-1)
     wait_until(lambda: living(proxy.pool()) == 4, "the pool to be filled", timeout=25)
-    wait_until(lambda: proxy.status()["total"]["ceiling"] == 0, "the ceiling to be forgotten")
+    wait_until(lambda: proxy.status()["total"]["ceiling"] is None, "the ceiling to be forgotten")
+    assert {row["ceiling"] for row in proxy.show("STATUS")} == {None}
+    assert "pgreserve_pool_upstream_ceiling{pool=\"automation\"} -1\n" in proxy.get("/metrics")
     wait_event(proxy, "upstream has room again")
 
 

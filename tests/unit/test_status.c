@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "admin/status.h"
+#include "proxy/upstream.h"
 
 static void ninety_percent_in_use_is_high_load(void **state)
 {
@@ -43,6 +44,17 @@ static void down_is_no_connection_and_no_way_to_one(void **state)
     assert_int_equal(status_health(0, 60, 0, 1, true), HEALTH_HEALTHY);
 }
 
+static void the_lower_ceiling_counts_and_0_is_one(void **state)
+{
+    (void)state;
+    assert_int_equal(status_lower_ceiling(UPSTREAM_NO_CEILING, UPSTREAM_NO_CEILING),
+                     UPSTREAM_NO_CEILING);
+    assert_int_equal(status_lower_ceiling(UPSTREAM_NO_CEILING, 0), 0);
+    assert_int_equal(status_lower_ceiling(0, UPSTREAM_NO_CEILING), 0);
+    assert_int_equal(status_lower_ceiling(3, 48), 3);
+    assert_int_equal(status_lower_ceiling(48, 3), 3);
+}
+
 static void states_have_the_contracts_names(void **state)
 {
     (void)state;
@@ -59,6 +71,7 @@ int main(void)
         cmocka_unit_test(anyone_waiting_is_high_load),
         cmocka_unit_test(exhausted_is_every_connection_in_use_and_someone_waiting),
         cmocka_unit_test(down_is_no_connection_and_no_way_to_one),
+        cmocka_unit_test(the_lower_ceiling_counts_and_0_is_one),
         cmocka_unit_test(states_have_the_contracts_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
