@@ -14,6 +14,9 @@
 #include "base/utf8.h"
 #include "proxy/upstream.h"
 
+/* A login over a slow road, or a close, takes no longer while all is well. */
+#define ON_THE_WAY_US (2 * CLOCK_S)
+
 const char *status_health_name(enum health health)
 {
     static const char *const names[] = {"healthy", "high_load", "exhausted", "down"};
@@ -63,6 +66,46 @@ static bool is_at_the_cap(const struct proxy_pool *pool)
            !budget_may_take(&pool->proxy->budget, pool->index);
 }
 
+/* Backends in this state of the pool's that have been in it for no longer than it should take. */
+static int on_their_way(const struct proxy_pool *pool, enum backend_state state)
+{
+    const struct pool_lane *lane;
+    int count = 0;
+    if (pool->pool.counts[state] == 0)
+        return 0;
+    TAILQ_FOREACH (lane, &pool->pool.lanes, link) {
+        const struct pool_backend *backend;
+        TAILQ_FOREACH (backend, &lane->backends[state], link)
+            count += pool->proxy->now_us - backend->since_us <= ON_THE_WAY_US;
+    }
+    return count;
+}
+
+static bool is_refused(const struct proxy_pool *pool)
+{
+    const struct lane *lane;
+    for (lane = pool->proxy->lanes; lane; lane = lane->hh.next) {
+        if (lane->pool == pool && lane->is_full)
+            return true;
+    }
+    return false;
+}
+
+/* Whether every reserved connection is free or in its own pool's use (contract 8).  One that is being opened or replaced is not
+ * missed, as long as nothing has gone wrong with it; nor are those of a pool that opens none before somebody asks, until the
+ * upstream has refused one. */
+static bool reservation_is_whole(const struct proxy_pool *pool)
+{
+    const struct pool_lane *primary = pool->pool.primary;
+    const struct budget_pool *numbers = &pool->proxy->budget.pools[pool->index];
+    if (living(&pool->pool) + numbers->elsewhere >= numbers->reserved)
+        return true;
+    if (!pool->pool.settings.prefill || !primary)
+        return !is_refused(pool);
+    return primary->failures == 0 &&
+           on_their_way(pool, BACKEND_CONNECTING) + on_their_way(pool, BACKEND_CLOSING) > 0;
+}
+
 void status_of_pool(const struct proxy_pool *pool, struct status_figures *figures)
 {
     const struct pool *rules = &pool->pool;
@@ -93,12 +136,10 @@ void status_of_pool(const struct proxy_pool *pool, struct status_figures *figure
                                     living(rules), login_has_failed(pool));
     if (figures->health == HEALTH_HIGH_LOAD && figures->waiting > 0 && is_at_the_cap(pool))
         figures->health = HEALTH_EXHAUSTED;
-    /* every reserved connection is free or in its own pool's use: none is missing */
-    figures->is_healthy = figures->health < HEALTH_EXHAUSTED &&
-                          figures->in_use + figures->available >=
-                              (figures->reserved < 1 ? 0
-                                                     : figures->reserved - figures->closing -
-                                                           rules->counts[BACKEND_CONNECTING]);
+    bool is_whole = reservation_is_whole(pool);
+    if (figures->health == HEALTH_HEALTHY && !is_whole)
+        figures->health = HEALTH_HIGH_LOAD;
+    figures->is_healthy = figures->health < HEALTH_EXHAUSTED && is_whole;
 }
 
 int status_lower_ceiling(int one, int other)

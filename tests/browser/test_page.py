@@ -10,6 +10,7 @@ import pytest
 
 from browser import Keys
 from proxy import ROOT
+from server import ROLE
 from waiting import wait_until
 from wire import query
 
@@ -211,6 +212,17 @@ def test_ceiling_of_the_upstream_is_noticed(browser, start_proxy, postgres):
     finally:
         for other in others:
             other.close()
+
+
+def test_missing_reserved_connections_are_said(browser, start_proxy, postgres):
+    postgres.sql(f"ALTER ROLE {ROLE} CONNECTION LIMIT 1")
+    try:
+        proxy = start_proxy(wait="listening", automation={"prefill": "off"})
+        browser.open(proxy)
+        wait_text(browser, "#why", "adhoc has only 1 of its 2 reserved connections")
+        assert browser.text("#word") == "High load"
+    finally:
+        postgres.sql(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
 
 
 def test_clients_words_are_text_and_nothing_else(browser, proxy):

@@ -3,6 +3,9 @@
 A user would lose: the reserved connections, exactly when the automation has taken everything.
 """
 
+import json
+import re
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -58,6 +61,63 @@ def test_a_ceiling_of_nothing_at_all_is_one(start_proxy, limit):
     limit(-1)
     wait_until(lambda: proxy.status()["total"]["ceiling"] is None, "the ceiling to be forgotten", timeout=25)
     wait_event(proxy, "upstream has room again")
+
+
+def states(proxy):
+    """The reserved pool's state wherever it is told, which must be the same everywhere; and the exit status that says it."""
+    status = proxy.command("status", "-c", proxy.config_path)
+    told = [next(pool["state"] for pool in proxy.status()["pools"] if pool["name"] == "adhoc"),
+            next(row["state"] for row in proxy.show("STATUS") if row["pool"] == "adhoc"),
+            re.search(r"^adhoc +(\w+)", proxy.get("/status"), re.M).group(1),
+            re.search(r'pgreserve_pool_state{pool="adhoc",state="(\w+)"} 1\n', proxy.get("/metrics")).group(1),
+            next(pool["state"] for pool in json.loads(proxy.get("/live.json"))["pools"] if pool["name"] == "adhoc"),
+            re.search(r"adhoc: (\w+)", status.stdout).group(1)]
+    assert len(set(told)) == 1, told
+    return told[0], status.returncode
+
+
+@pytest.mark.parametrize("granted", [0, 1])
+def test_who_lacks_reserved_connections_is_not_healthy(start_proxy, limit, granted):
+    """Every reserved connection is free or in its own pool's use, or else it is not (contract 8)."""
+    limit(granted)
+    proxy = start_proxy(wait="listening", automation={"prefill": "off"})
+    wait_until(lambda: proxy.pool("adhoc")["ceiling"] == granted, "the ceiling")
+    wait_living(proxy, adhoc=granted)
+    assert states(proxy) == ("high_load", 1)
+    assert proxy.pool("adhoc")["is_healthy"] is False and proxy.status()["state"] == "high_load"
+    assert proxy.pool()["state"] == "healthy"
+    limit(-1)
+    wait_living(proxy, adhoc=2)
+    assert states(proxy) == ("healthy", 0) and proxy.pool("adhoc")["is_healthy"] is True
+
+
+def test_start_up_and_replacement_do_not_look_like_trouble(start_proxy, postgres):
+    """While the reserved connections are being opened, and replaced one by one, all is well."""
+    proxy = start_proxy(wait=None, automation={"prefill": "off"},
+                        adhoc={"size": 6, "reserved": 6, "login_burst": 2})
+    proxy.change(pgreserve={"total_connections": 12})
+    proxy.write_config()
+    proxy.start(wait="listening")
+    def all_is_well():
+        pool = proxy.pool("adhoc")
+        assert pool["state"] == "healthy" and pool["is_healthy"], pool
+        return pool
+    wait_until(lambda: all_is_well()["available"] == 6, "the reserved connections")
+    before = postgres.backend_pids()
+    proxy.admin("DISPOSE adhoc")
+    wait_until(lambda: all_is_well()["available"] == 6 and not before & postgres.backend_pids(), "new ones")
+
+
+def test_a_pool_that_opens_on_demand_lacks_nothing_before_it(start_proxy):
+    proxy = start_proxy(adhoc={"prefill": "off"})
+    assert states(proxy) == ("healthy", 0) and proxy.pool("adhoc")["is_healthy"] is True
+
+
+def test_a_silent_upstream_is_noticed_before_its_logins_time_out(start_proxy):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        proxy = start_proxy(wait="listening", upstream_port=silent.getsockname()[1])
+        wait_until(lambda: proxy.pool("adhoc")["state"] != "healthy", "the reservation to be missed")
+        assert states(proxy) == ("high_load", 1) and proxy.pool("adhoc")["is_healthy"] is False
 
 
 def test_full_is_not_down(start_proxy, limit):
