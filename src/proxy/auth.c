@@ -158,8 +158,6 @@ const char *auth_own_password(const struct config_database *database, const char
 static const char *secret_of(const struct client *client)
 {
     const struct proxy *proxy = client->proxy;
-    if (client->is_stranger)
-        return NULL;
     if (client->lookup)
         return client->lookup->secret;
     if (proxy->users)

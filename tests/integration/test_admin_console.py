@@ -174,12 +174,22 @@ def test_others_are_refused_and_stats_users_may_only_show(start_proxy, tmp_path)
         with pytest.raises(wire.ErrorResponse) as refused:
             proxy.admin(command, user="viewer", password="v")
         assert refused.value.sqlstate == "42501"
-    with pytest.raises(wire.ErrorResponse) as refused:
-        proxy.admin("SHOW POOLS", user="other", password="o")
-    assert refused.value.severity == "FATAL"
-    with pytest.raises(wire.ErrorResponse):
-        proxy.admin("SHOW POOLS", user="boss", password="wrong")
     assert proxy.is_running()
+
+
+@pytest.mark.parametrize("method", ["scram-sha-256", "md5"])
+def test_who_may_not_even_look_hears_it_after_the_proof(start_proxy, tmp_path, method):
+    """And who has none hears the same of everybody: not whose name has a password, nor who may come in with it."""
+    users = tmp_path / "users"
+    users.write_text('"boss" "b"\n"other" "o"\n')
+    proxy = start_proxy(auth={"users_file": users, "method": method}, admin={"users": "boss"})
+    for user, password, sqlstate in (("other", "o", "28000"), ("other", "wrong", "28P01"), ("boss", "wrong", "28P01"),
+                                     ("nobody", "o", "28P01")):
+        with pytest.raises(wire.ErrorResponse) as refused:
+            proxy.admin("SHOW POOLS", user=user, password=password)
+        assert (refused.value.severity, refused.value.sqlstate) == ("FATAL", sqlstate), user
+        assert refused.value.message == ("user is not allowed on the admin console" if sqlstate == "28000" else
+                                         f'password authentication failed for user "{user}"')
 
 
 def test_daemons_own_uid_needs_no_password_over_a_unix_socket(start_proxy, tmp_path):
