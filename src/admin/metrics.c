@@ -344,12 +344,16 @@ static const struct family families[] = {
     {"pgreserve_pool_query_seconds", HISTOGRAM, "Time of queries, without the wait before.",
      DISTRIBUTION(query)},
 
-    {"process_cpu_seconds_total", COUNTER, "User and system CPU time.", write_whole, WHOLE_CPU},
-    {"process_resident_memory_bytes", GAUGE, "Resident memory.", write_whole, WHOLE_RESIDENT},
-    {"process_virtual_memory_bytes", GAUGE, "Virtual memory.", write_whole, WHOLE_VIRTUAL},
-    {"process_open_fds", GAUGE, "Open file descriptors.", write_whole, WHOLE_OPEN_FDS},
-    {"process_max_fds", GAUGE, "The limit of open file descriptors.", write_whole, WHOLE_MAX_FDS},
-    {"process_start_time_seconds", GAUGE, "When the process started, seconds since 1970.",
+    {"pgreserve_process_cpu_seconds_total", COUNTER, "User and system CPU time.", write_whole,
+     WHOLE_CPU},
+    {"pgreserve_process_resident_memory_bytes", GAUGE, "Resident memory.", write_whole,
+     WHOLE_RESIDENT},
+    {"pgreserve_process_virtual_memory_bytes", GAUGE, "Virtual memory.", write_whole,
+     WHOLE_VIRTUAL},
+    {"pgreserve_process_open_fds", GAUGE, "Open file descriptors.", write_whole, WHOLE_OPEN_FDS},
+    {"pgreserve_process_max_fds", GAUGE, "The limit of open file descriptors.", write_whole,
+     WHOLE_MAX_FDS},
+    {"pgreserve_process_start_time_seconds", GAUGE, "When the process started, seconds since 1970.",
      write_whole, WHOLE_STARTED},
 };
 

@@ -240,10 +240,11 @@ def test_process_figures_are_the_systems(proxy):
     metrics = scrape(proxy)
     with open(f"/proc/{proxy.process.pid}/statm") as file:
         resident = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    assert abs(metrics.value("process_resident_memory_bytes") - resident) < 4 << 20
-    assert abs(metrics.value("process_open_fds") - proxy.descriptors()) <= 1
-    assert 0 < metrics.value("process_cpu_seconds_total") <= proxy.cpu_seconds() + 0.1
-    assert scrape(proxy).value("process_start_time_seconds") == metrics.value("process_start_time_seconds")
+    assert all(sample[0].startswith("pgreserve_") for sample in metrics.samples)
+    assert abs(metrics.value("pgreserve_process_resident_memory_bytes") - resident) < 4 << 20
+    assert abs(metrics.value("pgreserve_process_open_fds") - proxy.descriptors()) <= 1
+    assert 0 < metrics.value("pgreserve_process_cpu_seconds_total") <= proxy.cpu_seconds() + 0.1
+    assert scrape(proxy).value("pgreserve_process_start_time_seconds") == metrics.value("pgreserve_process_start_time_seconds")
 
 
 def test_upstream_ceiling_is_told(start_proxy, postgres):

@@ -150,7 +150,7 @@ def test_every_panel_of_the_dashboard_has_data(start_proxy, start_prometheus):
     with proxy.wire() as wire:
         wire.query("SELECT 1")
         prometheus = start_prometheus(proxy)
-        wait_until(lambda: prometheus.query("rate(process_cpu_seconds_total[1m])"), "two scrapes", 30)
+        wait_until(lambda: prometheus.query("rate(pgreserve_process_cpu_seconds_total[1m])"), "two scrapes", 30)
         expressions = dashboard_expressions()
         assert len(expressions) > 20
         for title, expression in expressions:
