@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
 #include <event2/http.h>
@@ -287,12 +288,12 @@ static void on_accept_error(struct evconnlistener *acceptor, void *arg)
     timer_set(running->pause, ACCEPT_PAUSE_US);
 }
 
-static bool bind_one(struct http_listener *listener, struct inherited *item, const char *host,
-                     uint16_t port)
+static bool bind_one(struct http_listener *listener, int fd)
 {
     struct evhttp_bound_socket *bound =
-        item ? evhttp_accept_socket_with_handle(listener->server, inherit_take(item))
-             : evhttp_bind_socket_with_handle(listener->server, host, port);
+        fd >= 0 ? evhttp_accept_socket_with_handle(listener->server, fd) : NULL;
+    if (!bound && fd >= 0)
+        close(fd);
     if (!bound)
         return false;
     struct evconnlistener *acceptor = evhttp_bound_socket_get_listener(bound);
@@ -310,18 +311,17 @@ static bool bind_named(struct http_listener *listener)
     bool is_bound = false;
     listener->is_loopback = true;
     while ((item = inherit_by_name(&listener->http->proxy->inherited, "http")))
-        is_bound |= bind_one(listener, item, NULL, 0);
+        is_bound |= bind_one(listener, inherit_take(item));
     listener->is_named = is_bound;
     return is_bound;
 }
 
-/* Every address that a name has: localhost is often ::1 and 127.0.0.1. */
+/* Every address that a name has: localhost is often ::1 and 127.0.0.1.  NULL: all of this machine's. */
 static bool bind_all(struct http_listener *listener, const char *host, uint16_t port)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
     struct addrinfo *found = NULL;
     struct inheritance *inherited = &listener->http->proxy->inherited;
-    char numeric[INET6_ADDRSTRLEN];
     char service[8];
     bool is_bound = false;
     listener->is_loopback = true;
@@ -329,11 +329,8 @@ static bool bind_all(struct http_listener *listener, const char *host, uint16_t 
     if (getaddrinfo(host, service, &hints, &found) != 0)
         return false;
     for (const struct addrinfo *each = found; each; each = each->ai_next) {
-        if (getnameinfo(each->ai_addr, each->ai_addrlen, numeric, sizeof(numeric), NULL, 0,
-                        NI_NUMERICHOST) == 0)
-            is_bound |=
-                bind_one(listener, inherit_by_address(inherited, each->ai_addr, each->ai_addrlen),
-                         numeric, port);
+        struct inherited *item = inherit_by_address(inherited, each->ai_addr, each->ai_addrlen);
+        is_bound |= bind_one(listener, item ? inherit_take(item) : listener_socket(each));
     }
     freeaddrinfo(found);
     return is_bound;
@@ -341,7 +338,7 @@ static bool bind_all(struct http_listener *listener, const char *host, uint16_t 
 
 static bool listener_open(struct http_listener *listener, const struct config_address *at)
 {
-    const char *host = at->host && strcmp(at->host, "*") == 0 ? "0.0.0.0" : at->host;
+    const char *host = at->host && strcmp(at->host, "*") == 0 ? NULL : at->host;
     struct evhttp *server = evhttp_new(listener->http->proxy->base);
     char address[320];
     if (!server)

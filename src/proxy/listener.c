@@ -227,6 +227,24 @@ static void cannot_listen(const struct config_address *at, const char *why)
               LOG_FIELD_NUMBER("port", at->port), LOG_FIELD_KIND("reason", why));
 }
 
+int listener_socket(const struct addrinfo *at)
+{
+    int on = 1;
+    int fd = socket(at->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -1;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (at->ai_family ==
+        AF_INET6) /* or it would take IPv4's port too, which has a socket of its own */
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+    if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, LISTEN_BACKLOG) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
 static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct config_address *at)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -241,7 +259,6 @@ static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct 
         return false;
     }
     for (struct addrinfo *each = found; each; each = each->ai_next) {
-        int on = 1;
         struct inherited *item =
             inherit_by_address(&proxy->inherited, each->ai_addr, each->ai_addrlen);
         if (item) {
@@ -249,15 +266,10 @@ static bool open_tcp(struct proxy *proxy, struct proxy_pool *pool, const struct 
             opened++;
             continue;
         }
-        int fd = socket(each->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            continue;
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-        if (each->ai_family == AF_INET6)
-            setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-        if (bind(fd, each->ai_addr, each->ai_addrlen) < 0 || listen(fd, LISTEN_BACKLOG) < 0) {
-            cannot_listen(at, strerror(errno));
-            close(fd);
+        int fd = listener_socket(each);
+        if (fd < 0) {
+            if (errno != EAFNOSUPPORT) /* a machine without IPv6 */
+                cannot_listen(at, strerror(errno));
             continue;
         }
         add_listener(proxy, pool, fd, memory_printf("%s:%u", at->host, at->port), NULL);

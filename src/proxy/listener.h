@@ -6,6 +6,8 @@
 
 #include "proxy/proxy.h"
 
+struct addrinfo;
+
 bool listener_open_all(struct proxy *proxy);
 /* Stops accepting and closes every listening socket. */
 void listener_close_all(struct proxy *proxy);
@@ -20,5 +22,8 @@ void listener_leave_files(struct proxy *proxy);
 int64_t listener_kept_descriptors(void);
 /* Says so in the log when max_clients (each a descriptor) and total_connections need more than the process may have. */
 void listener_check_descriptors(const struct proxy *proxy);
+
+/* A socket that listens there, of its own family alone; -1 with errno. */
+int listener_socket(const struct addrinfo *at);
 
 #endif

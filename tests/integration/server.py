@@ -70,6 +70,15 @@ def _ports_in_turn():
 _ports = _ports_in_turn()
 
 
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+            return True
+    except OSError:
+        return False
+
+
 def free_port():
     while True:
         port = next(_ports)

@@ -17,22 +17,13 @@ import pytest
 
 import wire
 from certificates import Authority
-from server import HBA, PASSWORD, ROLE, PostgresServer
+from server import HBA, PASSWORD, ROLE, PostgresServer, has_ipv6
 from waiting import wait_until
 from wire import Wire
 
 USERS = {"ann": "ann's", "bob": "md5 secret", "we ird": "x,y"}
 DATABASES = ("app", "dev", "ann", "all")
 SYSTEM_USER = getpass.getuser()
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-            return True
-    except OSError:
-        return False
 
 
 class Reference(PostgresServer):

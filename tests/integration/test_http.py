@@ -18,7 +18,7 @@ import pytest
 import waiting
 from faults import Link
 from proxy import is_sanitized
-from server import PASSWORD, PASSWORD_IN_URL, free_port
+from server import PASSWORD, PASSWORD_IN_URL, free_port, has_ipv6
 from waiting import Stopwatch, wait_until
 from wire import query
 
@@ -267,6 +267,22 @@ def test_beyond_loopback_no_query_and_no_address(start_proxy):
         assert not re.findall(r'"addr"|"query"|client_addr', data)
         holder.query("ROLLBACK")
         waiter.answer()
+
+
+def test_a_star_is_every_address_of_both_families(start_proxy):
+    """As it is for the pools."""
+    proxy = start_proxy()
+    proxy.stop()
+    proxy.change(admin={name: f"*:{proxy.ports[port]}" for name, port in (("http", "http"), ("listen", "admin"))})
+    proxy.write_config()
+    proxy.start()
+    for host in ["127.0.0.1", "127.0.0.2"] + ["::1"] * has_ipv6():
+        with socket.create_connection((host, proxy.ports["admin"]), timeout=10):
+            pass
+        connection = http.client.HTTPConnection(host, proxy.ports["http"], timeout=10)
+        connection.request("GET", "/healthz")
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 # -- hostile bytes -------------------------------------------------------------------------------------
