@@ -125,6 +125,13 @@ static inline bool outstanding_has_sync(const struct outstanding *outstanding)
 {
     return outstanding->syncs > 0;
 }
+/* Whether something is owed, and all of it comes to its end without anything more being sent: no batch lacks its Sync, no COPY
+ * its data. */
+static inline bool outstanding_ends_by_itself(const struct outstanding *outstanding)
+{
+    return outstanding->count > 0 && !outstanding->is_open && !outstanding->is_skipping &&
+           !outstanding->is_copying_in;
+}
 void outstanding_free(struct outstanding *outstanding);
 
 #endif

@@ -467,7 +467,7 @@ void client_pump(struct client *client)
 {
     struct proxy *proxy = client->proxy;
     take_held(client);
-    for (int reads = 0; client->stream.may_read && wants_input(client) &&
+    for (int reads = 0; client->stream.may_read && wants_input(client) && !client->has_terminated &&
                         buffer_length(&client->held) < PROXY_HELD_MAX;
          reads++) {
         size_t held = buffer_length(&client->held);
@@ -499,6 +499,9 @@ void client_pump(struct client *client)
     }
     if (client->waiter.lane)
         proxy_run_pool(client->pool);
+    if (client->has_terminated && client->state == CLIENT_LINKED &&
+        (client->stream.error != 0 || stream_is_dead(&client->stream)))
+        client_close(client); /* nobody is there to hear the answers that it did not wait for */
     if (client->state != CLIENT_GONE && client->stream.is_broken) {
         if (client->stream.is_shaking_hands && client->stream.tls_reason)
             log_client(LOG_LEVEL_INFO, client, "login refused", LOG_FIELD_TEXT("of", "TLS"),

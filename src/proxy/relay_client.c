@@ -78,7 +78,6 @@ enum verdict { VERDICT_FORWARD, VERDICT_DISCARD, VERDICT_WAIT, VERDICT_END };
 static enum verdict skip_message(struct client *client, uint8_t type)
 {
     if (type == 'X') {
-        client->has_terminated = true;
         client_close(client);
         return VERDICT_END;
     }
@@ -112,7 +111,6 @@ static enum verdict judge_message(struct client *client, uint8_t type)
     if (client->is_skipping)
         return skip_message(client, type);
     if (type == 'X') {
-        client->has_terminated = true;
         client_close(client);
         return VERDICT_END;
     }
@@ -386,9 +384,12 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
         if (type == 'Q' || type == 'P')
             keep_query(client, type, bytes + at + HEADER_BYTES, length - at - HEADER_BYTES,
                        message);
-        if (type == 'X' || !is_sound) { /* the last thing that is read */
+        if (type == 'X' || !is_sound) { /* the last thing that is read, and its turn comes last */
             forward_to_server(client, bytes + run, at - run);
             run = at;
+            client->has_terminated = type == 'X' && is_sound;
+            if (client->server && outstanding_ends_by_itself(&client->server->outstanding))
+                return at;
         }
         if (!is_sound) {
             refuse_message(client, type, message);

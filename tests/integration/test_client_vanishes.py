@@ -7,8 +7,9 @@ counter, lock or connection stays behind.
 import pytest
 
 import wire
+from server import PASSWORD, ROLE
 from waiting import wait_until
-from wire import bind, copy_data, execute, extended, flush, parse, query, terminate
+from wire import Wire, bind, copy_data, execute, extended, flush, parse, query, sync, terminate
 
 
 @pytest.fixture
@@ -116,31 +117,67 @@ def test_a_batch_without_its_sync_is_not_committed(single, postgres, leave, begu
         other.query("DROP TABLE batches")
 
 
-def test_what_was_said_before_terminate_is_done(single, postgres):
-    """A client that does not wait for its answers, and says that it goes, has not asked for an end of what runs."""
-    client = single.wire()
-    client.query("CREATE TABLE said (a int)")
+def said_before_terminate(client):
     client.send(query("SELECT pg_sleep(0.5); INSERT INTO said VALUES (1)"), query("INSERT INTO said VALUES (2)"), terminate())
-    assert client.until_closed() == []
-    wait_until(lambda: single.pool()["in_use"] == 0, "the queries to end")
-    assert_next_client_is_fine(single)
-    with single.wire() as other:
+
+
+def assert_was_done(proxy):
+    wait_until(lambda: proxy.pool()["in_use"] == 0, "the queries to end")
+    assert_next_client_is_fine(proxy)
+    with proxy.wire() as other:
         assert other.query("SELECT count(*) FROM said").value == "2"
         other.query("DROP TABLE said")
 
 
-@pytest.mark.parametrize("sql,limits", [
-    ("SELECT pg_sleep(3600)", {"query_timeout": "300ms"}), ("SELECT pg_sleep(3600)", {"transaction_timeout": "300ms"}),
-    ("SELECT repeat('x', 1000) FROM generate_series(1, 10000) a, generate_series(1, 10000) b, generate_series(1, 10000) c", {})])
-def test_what_was_said_before_terminate_does_not_go_on_for_ever(start_proxy, sql, limits):
-    """A pool's limits hold for it too; and a server that answers is cancelled, for on the client's own connection it would
-    find that nobody hears it."""
+def test_what_was_said_before_terminate_is_answered(single):
+    """As on a connection of its own: Terminate has its turn when what was sent before it is over."""
+    client = single.wire()
+    client.query("CREATE TABLE said (a int)")
+    said_before_terminate(client)
+    assert [message.kind for message in client.until_closed()] == list("TDCCZCZ")
+    assert_was_done(single)
+
+
+@pytest.mark.parametrize("vanish", [vanish_by_close, vanish_by_reset])
+def test_what_was_said_before_terminate_is_done(single, vanish):
+    """A client that does not wait for its answers, and says that it goes, has not asked for an end of what runs."""
+    client = single.wire()
+    client.query("CREATE TABLE said (a int)")
+    said_before_terminate(client)
+    wait_until(lambda: single.pool()["in_use"] == 1, "the first to run")
+    vanish(client)
+    assert_was_done(single)
+
+
+@pytest.mark.parametrize("messages,kinds", [
+    ([query("SELECT 1"), b"\0\0\0\0\4"], "TDCZE"), ([query("BEGIN"), query("SELECT 1"), terminate()], "CZTDCZ"),
+    ([parse("", "SELECT 1"), bind(), execute(), sync(), terminate()], "12DCZ"),
+    ([query("COPY (SELECT 1) TO STDOUT"), terminate()], "HdcCZ"),
+    ([query("SELECT 1/0"), query("SELECT repeat('x', 300000)"), terminate()], "EZTDCZ")])
+def test_the_last_message_has_the_last_turn(single, postgres, messages, kinds):
+    """Through the pool and without it."""
+    for client in (Wire(postgres.port).login(ROLE, PASSWORD, "app"), single.wire()):
+        client.send(b"".join(messages))
+        assert "".join(message.kind for message in client.until_closed()) == kinds
+    assert_next_client_is_fine(single)
+
+
+@pytest.mark.parametrize("limits", [{"query_timeout": "300ms"}, {"transaction_timeout": "300ms"}])
+def test_what_was_said_before_terminate_does_not_go_on_for_ever(start_proxy, limits):
+    """A pool's limits hold for it too."""
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 8, **limits})
     client = proxy.wire()
-    client.send(query(sql), terminate())
-    assert client.until_closed() == []
-    with proxy.wire() as other:
-        assert other.query("SELECT 'next'").value == "next"
+    client.send(query("SELECT pg_sleep(3600)"), terminate())
+    assert "E" in [message.kind for message in client.until_closed()]
+    assert_next_client_is_fine(proxy)
+
+
+def test_answers_that_nobody_hears_do_not_go_on_for_ever(single):
+    """On the client's own connection the server would find that nobody is there."""
+    client = single.wire()
+    client.send(query("SELECT repeat('x', 1000) FROM generate_series(1, 10000) a, generate_series(1, 10000) b"), terminate())
+    client.close()
+    assert_next_client_is_fine(single)
 
 
 def test_with_a_half_sent_query(single, vanish):
