@@ -64,13 +64,6 @@ void daemon_doors_of(struct daemon_doors *doors, const struct config *config)
     }
 }
 
-void daemon_doors_shipped(struct daemon_doors *doors)
-{
-    struct daemon_door *door = add_door(doors);
-    door->host = memory_strdup("127.0.0.1");
-    door->port = 6435;
-}
-
 static bool http_door(struct daemon_doors *doors, const char *url)
 {
     struct evhttp_uri *uri = evhttp_uri_parse_with_flags(url, EVHTTP_URI_NONCONFORMANT);

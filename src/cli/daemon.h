@@ -33,8 +33,6 @@ struct daemon_doors {
 void daemon_doors_of(struct daemon_doors *doors, const struct config *config);
 /* An address to listen on as one to connect to: loopback for a wildcard. */
 const char *daemon_reachable(const char *host);
-/* The shipped HTTP address, for when not even the configuration can be read. */
-void daemon_doors_shipped(struct daemon_doors *doors);
 /* http://HOST[:PORT][/PATH], or postgresql://... of a console.  False with a reason when it is neither. */
 bool daemon_doors_from_url(struct daemon_doors *doors, const char *url, char *why,
                            size_t why_bytes);

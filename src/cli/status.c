@@ -89,14 +89,13 @@ static bool find_doors(struct daemon_doors *doors, const struct arguments *argum
         fprintf(stderr, "pgreserve: %s", why);
         return false;
     }
-    struct config *config = config_load(arguments->file, true, &errors);
+    /* the daemon has its secrets from an environment of its own, which need not be ours: only [admin] counts here */
+    struct config *config = config_load_anyhow(arguments->file, true, &errors);
     if (config)
         daemon_doors_of(doors, config);
-    else if (!arguments->file)
-        daemon_doors_shipped(doors);
-    for (size_t i = 0; i < errors.count && arguments->file; i++)
+    for (size_t i = 0; i < errors.count && doors->count == 0; i++)
         fprintf(stderr, "%s\n", errors.items[i]);
-    if (config && doors->count == 0)
+    if (errors.count == 0 && doors->count == 0)
         fprintf(stderr, "pgreserve: the configuration has neither [admin] http nor [admin] listen: "
                         "say --url\n");
     config_errors_free(&errors);

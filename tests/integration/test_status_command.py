@@ -231,6 +231,25 @@ def test_missing_file_is_2(tmp_path):
     assert done.returncode == 2 and "none.ini" in done.stderr
 
 
+def test_it_needs_no_variable_but_those_of_admin(proxy):
+    proxy.wait_warm()
+    bare = {"PATH": os.environ["PATH"]}
+
+    def asked():
+        return subprocess.run([binary_path(), "status", "--json", "-c", proxy.config_path], capture_output=True, text=True,
+                              timeout=30, env=bare)
+    done = asked()
+    assert done.returncode == 0 and not done.stderr, done
+    assert json.loads(done.stdout)["state"] == "healthy"
+    proxy.change(pgreserve={"no_such_key": "1"}, automation={"size": "many"})
+    proxy.write_config()
+    assert asked().returncode == 0
+    proxy.change(admin={"http": "${HTTP_ADDRESS}", "listen": None})
+    proxy.write_config()
+    done = asked()
+    assert done.returncode == 3 and "HTTP_ADDRESS is not set" in done.stderr, done
+
+
 def test_built_in_configuration_works_with_the_old_variables(postgres, tmp_path):
     """SUPABASE_URL, DB_POOL_SIZE and their kin: checked only, its ports may be taken here."""
     environment = {"PATH": os.environ["PATH"], "SUPABASE_URL": postgres.url(), "DB_POOL_SIZE": "7",
