@@ -31,8 +31,8 @@ static bool parse_duration(const char *text, int64_t *out_us)
     } units[] = {{"us", 1},     {"ms", 1e3},   {"s", 1e6},    {"", 1e6},
                  {"min", 60e6}, {"h", 3600e6}, {"d", 86400e6}};
     char *end;
-    if (!isdigit((unsigned char)*text) && *text != '.')
-        return false;
+    if ((!isdigit((unsigned char)*text) && *text != '.') || strpbrk(text, "xX"))
+        return false; /* strtod() reads words and hexadecimal, too */
     double number = strtod(text, &end);
     while (*end == ' ')
         end++;

@@ -151,6 +151,9 @@ static void durations_take_units_and_bare_seconds(void **state)
     refuse_pool_key("timeout = 3 weeks", "timeout = 3 weeks is not a duration");
     refuse_pool_key("timeout = 8d", "timeout = 8d is not a duration from 0 to 604800 s");
     refuse_pool_key("timeout = 1e300d", "timeout = 1e300d is not a duration");
+    refuse_pool_key("timeout = 0x10", "timeout = 0x10 is not a duration");
+    refuse_pool_key("timeout = 0X1s", "timeout = 0X1s is not a duration");
+    refuse_pool_key("timeout = inf", "timeout = inf is not a duration");
     refuse_pool_key("timeout = .", "timeout = . is not a duration");
     refuse_pool_key("timeout =", "timeout has no value");
 }
