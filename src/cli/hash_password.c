@@ -3,49 +3,74 @@
  */
 #include "cli/hash_password.h"
 
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "config/password.h"
 
-static int read_line(char *out, int size)
+/* The line, however long, without its end; NULL when there is none, or an empty one. */
+static char *read_line(size_t *length)
 {
     struct termios before;
     struct termios silent;
-    int is_terminal = isatty(0) && tcgetattr(0, &before) == 0;
+    char *line = NULL;
+    size_t room = 0;
+    bool is_terminal = isatty(0) && tcgetattr(0, &before) == 0;
     if (is_terminal) {
         fputs("Password: ", stderr);
         silent = before;
         silent.c_lflag &= (tcflag_t)~ECHO;
         tcsetattr(0, TCSAFLUSH, &silent);
     }
-    char *got = fgets(out, size, stdin);
+    ssize_t got = getline(&line, &room, stdin);
     if (is_terminal) {
         tcsetattr(0, TCSAFLUSH, &before);
         fputc('\n', stderr);
     }
-    if (got)
-        out[strcspn(out, "\r\n")] = '\0';
-    return got && *out;
+    *length = got > 0 ? (size_t)got : 0;
+    if (*length > 0 && line[*length - 1] == '\n')
+        --*length;
+    if (*length > 0 && line[*length - 1] == '\r')
+        --*length;
+    if (*length > 0) {
+        line[*length] = '\0';
+        return line;
+    }
+    free(line);
+    return NULL;
 }
 
-int hash_password_command(void)
+static int print_verifier(const char *password, size_t length)
 {
-    char password[1024];
     char text[256];
     struct scram_verifier verifier;
-    if (!read_line(password, sizeof(password))) {
-        fprintf(stderr, "pgreserve: no password on stdin\n");
+    if (strlen(password) != length) {
+        fprintf(stderr, "pgreserve: no client can send a password with a zero byte in it\n");
         return 1;
     }
     if (!password_verifier(&verifier, password)) {
         fprintf(stderr, "pgreserve: no random bytes\n");
         return 1;
     }
-    explicit_bzero(password, sizeof(password));
     scram_verifier_format(&verifier, text, sizeof(text));
     puts(text);
     return 0;
+}
+
+int hash_password_command(void)
+{
+    size_t length;
+    char *password = read_line(&length);
+    if (!password) {
+        fprintf(stderr, "pgreserve: no password on stdin\n");
+        return 1;
+    }
+    int status = print_verifier(password, length);
+    explicit_bzero(password, length);
+    free(password);
+    return status;
 }
