@@ -201,6 +201,21 @@ static bool asks_help(const char *argument)
     return strcmp(argument, "--help") == 0 || strcmp(argument, "-h") == 0;
 }
 
+static bool ask_help(int count, char **arguments)
+{
+    for (int i = 0; i < count; i++) {
+        if (asks_help(arguments[i]))
+            return true;
+    }
+    return false;
+}
+
+/* 1 of `check` would say that the cap does not hold (contract 3). */
+static int usage_status(const char *command)
+{
+    return strcmp(command, "check") == 0 ? EXIT_BAD_CONFIGURATION : 1;
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 && argv[1][0] != '-' ? argv[1] : "run";
@@ -208,7 +223,11 @@ int main(int argc, char **argv)
     const char *file = NULL;
     bool configuration_only = false;
     environment_set_aside();
-    if (strcmp(command, "status") == 0 && !(argc > first && asks_help(argv[first])))
+    if (strcmp(command, "status") == 0 && ask_help(argc - first, argv + first)) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (strcmp(command, "status") == 0)
         return status_command(argc - first, argv + first);
     for (int i = first; i < argc; i++) {
         if (asks_help(argv[i])) {
@@ -235,7 +254,7 @@ int main(int argc, char **argv)
             file = argv[i];
         else {
             fprintf(stderr, "pgreserve: unknown argument %s\n%s", argv[i], usage);
-            return 1;
+            return usage_status(command);
         }
     }
     if (strcmp(command, "run") == 0)

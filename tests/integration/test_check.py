@@ -289,6 +289,12 @@ def test_a_daemon_without_its_upstream_says_why(start_proxy, postgres):
     assert "Nothing listens there" in done.stdout
 
 
+@pytest.mark.parametrize("arguments", [("--no-such-option",), ("extra",), ("-c",)])
+def test_a_mistaken_call_does_not_say_that_the_cap_cannot_hold(configured, arguments):
+    done = configured.proxy.command("check", *arguments)
+    assert done.returncode == 2 and "usage: pgreserve" in done.stderr and not done.stdout, done
+
+
 def test_minus_t_asks_nobody(configured):
     done = configured.check("-t", **{"database:*": {"url": "postgresql://u:p@127.0.0.1:1/d"}})
     assert done.returncode == 0 and "configuration ok" in done.stdout

@@ -231,6 +231,12 @@ def test_missing_file_is_2(tmp_path):
     assert done.returncode == 2 and "none.ini" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("--help",), ("--json", "--help"), ("--watch=1", "-h")])
+def test_help_is_0_wherever_it_is_asked(proxy, arguments):
+    done = proxy.command("status", *arguments)
+    assert done.returncode == 0 and done.stdout.startswith("usage: pgreserve") and not done.stderr, done
+
+
 def test_it_needs_no_variable_but_those_of_admin(proxy):
     proxy.wait_warm()
     bare = {"PATH": os.environ["PATH"]}
