@@ -366,9 +366,8 @@ struct proxy {
     struct lane *lanes; /* hash by key */
     struct statement_table statements;
     struct settings_table settings;
-    struct sql_memo memo; /* what statements say that come again and again */
-    struct buffer
-        customs; /* names of custom settings that statements have named, each with its zero */
+    struct sql_memo memo;  /* what statements say that come again and again */
+    struct buffer customs; /* names of custom settings in statements, each with its zero */
     uint64_t last_client_id;
     struct upstream *upstreams;
     struct server *probes_held[PROBES_MAX]; /* their logins are complete, and wait for their turn to
@@ -469,7 +468,6 @@ void proxy_granted(struct pool_waiter *waiter, struct server *server);
 struct lane *proxy_lane(struct proxy_pool *pool, const struct config_database *database,
                         const char *name, const char *user, const char *password,
                         const struct lane_replication *replication);
-
 /* The lane on which auth_query runs, made when it is new: of this pool, the section's upstream, this database and user. */
 struct lane *proxy_asking_lane(struct proxy_pool *pool, const struct config_database *database,
                                const char *name, const char *user, const char *password);
@@ -552,6 +550,8 @@ const char *client_doing(const struct client *client);
 size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t length);
 /* Between two transactions: the backend is given up. */
 void relay_release(struct client *client, struct server *server);
+/* The rest of a client's message has gone, and nothing is owed: its transaction may have ended before, by an error in its COPY. */
+void relay_message_ended(struct server *server);
 /* Whether the client is in the middle of something: no answer is due before it has sent more. */
 bool relay_awaits_more(const struct client *client);
 /* Reads from the server and passes on, as far as the client takes it. */

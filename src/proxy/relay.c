@@ -239,6 +239,23 @@ static void refuse_transaction_block(struct client *client)
                  "Use autocommit, or a pool with mode = transaction.");
 }
 
+static void leave_when_stopping(struct server *server, struct client *client)
+{
+    if (client->proxy->state != PROXY_RUNNING &&
+        (client->state == CLIENT_READY || (client->server == server && server->status == 'I' &&
+                                           outstanding_is_empty(&server->outstanding))))
+        client_shut_down(client, NULL);
+}
+
+void relay_message_ended(struct server *server)
+{
+    struct client *client = server->client;
+    if (!is_at_rest(server))
+        return;
+    end_transaction(server);
+    leave_when_stopping(server, client);
+}
+
 /* What must happen after bytes have been taken, the last of them not yet written to the client. */
 static void after_messages(struct server *server, bool saw_ready, struct client *client,
                            const uint8_t *bytes, size_t length)
@@ -257,10 +274,8 @@ static void after_messages(struct server *server, bool saw_ready, struct client 
     if (client->server == server && server->status != 'I' && client->pool->config &&
         client->pool->config->mode == POOL_MODE_STATEMENT)
         refuse_transaction_block(client);
-    else if (client->proxy->state != PROXY_RUNNING &&
-             (client->state == CLIENT_READY || (client->server == server && server->status == 'I' &&
-                                                outstanding_is_empty(&server->outstanding))))
-        client_shut_down(client, NULL);
+    else
+        leave_when_stopping(server, client);
 }
 
 static bool is_row(uint8_t type)

@@ -344,6 +344,7 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
 {
     size_t at = 0;
     size_t run = 0; /* from here on nothing has been forwarded yet */
+    bool has_ended = false;
     while (at < length) {
         if (client->message_left > 0) {
             size_t piece = length - at;
@@ -353,6 +354,7 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
                 feed_text(client, bytes + at, piece);
             at += piece;
             client->message_left -= (uint32_t)piece;
+            has_ended |= client->message_left == 0;
             if (client->is_discarding)
                 run = at;
             if (must_restore(client)) {
@@ -428,6 +430,8 @@ size_t relay_from_client(struct client *client, const uint8_t *bytes, size_t len
     }
     if (!client->is_discarding)
         forward_to_server(client, bytes + run, at - run);
+    if (has_ended && client->server && client->server->outstanding.count == 0)
+        relay_message_ended(client->server);
     return at;
 }
 

@@ -163,6 +163,21 @@ def test_copy_binary_there_and_back(any_mode_proxy):
         assert cursor.fetchone()[0] == 1000
 
 
+def test_copy_that_fails_in_the_middle_of_a_message_gives_its_backend_up(start_proxy):
+    """The error comes while a long CopyData is half sent: when its rest has gone, nothing keeps the backend."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    rows = copy_data(b"1\n" * 30000)
+    for end in (copy_done(), b"", copy_fail("no")):
+        with proxy.wire() as loader, proxy.wire() as other:
+            loader.send(query("COPY things FROM STDIN"))
+            loader.until("G")
+            loader.send(copy_data(b"bad\n") + rows[:1000])
+            assert loader.answer().error.sqlstate == "22P02"
+            loader.send(rows[1000:] + end)
+            assert other.query("SELECT 1").value == "1"
+            assert loader.query("SELECT count(*) FROM things").value == "1000"
+
+
 def test_psql_copy_meta_command(any_mode_proxy, tmp_path):
     file = tmp_path / "things"
     assert any_mode_proxy.psql("-c", f"\\copy things TO '{file}'").returncode == 0
