@@ -1,9 +1,7 @@
 /*
- * settle.c - what a client's session holds, and how it gets to the next backend (contract 5).
+ * settle.c - what a client's session holds (contract 5); how that gets to the next backend is settle_link.c.
  *
- * Settings travel.  What a client needs and what a backend has are values that are equal when their pointers are
- * (policy/session.h); where they differ, one query of ours goes ahead of the client's first message, in the same
- * write, and its answers are swallowed.  How a client's settings change is not read from its statements: when
+ * Settings travel.  How a client's settings change is not read from its statements: when
  * one of them may have changed something, the server is asked after the transaction, while the client
  * already has its answer.  So SET in a transaction, its rollback, a savepoint, a function that calls
  * set_config() all come out as the server sees them.
@@ -12,9 +10,6 @@
  * backend, until a later question finds it gone.
  *
  *   signs of a text -> asks -> [at rest] question -> answer -> settings, pins -> [no pins] the backend is free
- *
- * RESET goes back to what the start-up packet said, on a connection of the client's own; on a backend that others
- * use the server does not know of that, so a query that restores it follows each RESET in the same write.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -92,66 +87,6 @@ void settle_pin(struct client *client, uint32_t pins)
         settle_set_pins(client, client->pins | pins);
 }
 
-/* ---- from the one session to the next ---- */
-
-static void queue_query(struct server *server, struct buffer *sql,
-                        enum outstanding_injection injection)
-{
-    struct buffer message = {0};
-    buffer_append(sql, "", 1);
-    build_query(&message, (const char *)buffer_bytes(sql));
-    outstanding_injected(&server->outstanding, injection);
-    stream_queue(&server->stream, buffer_bytes(&message), buffer_length(&message));
-    if (server->client)
-        server->client->has_own_unnamed = false; /* a simple query drops it (protocol 55.2.3) */
-    buffer_free(&message);
-    buffer_free(sql);
-}
-
-static bool is_others(uint64_t id, const struct client *client)
-{
-    return id != 0 && id != client->id;
-}
-
-/* A free backend is idle for as long as nobody needs it: the server must not end it for that. */
-static void note_idle_timeout(struct server *server, const struct settings *settings)
-{
-    if (settings->idle_session_us > 0)
-        server->is_dirty = true;
-}
-
-void settle_link(struct client *client, struct server *server)
-{
-    struct buffer sql = {0};
-    if (server->statements.count > 0 && client->pool->config)
-        prepare_trim(client, server);
-    if (client->lane->is_replication)
-        return;
-    defaults_link(client, server);
-    if (client->settings == server->settings && !server->needs_look)
-        return;
-    if (is_others(server->sequences_by, client) || is_others(server->hidden_by, client)) {
-        buffer_append(&sql, "DISCARD SEQUENCES;", strlen("DISCARD SEQUENCES;"));
-        server->sequences_by = 0;
-    }
-    bool is_unknown = server->is_unknown || is_others(server->hidden_by, client);
-    bool may_fail = session_may_fail(server->settings, client->settings, is_unknown);
-    session_difference(&sql, server->settings, client->settings, is_unknown);
-    if (is_unknown) {
-        server->is_unknown = false;
-        server->hidden_by = 0;
-    }
-    server->needs_look = server->hidden_by || server->sequences_by;
-    settings_replace(table_of(client), &server->settings, settings_hold(client->settings));
-    note_idle_timeout(server, client->settings);
-    const char *name = settings_get(client->settings, "application_name");
-    snprintf(server->application_name, sizeof(server->application_name), "%s", name ? name : "");
-    if (buffer_length(&sql) > 0)
-        queue_query(server, &sql, INJECTION_SETTLE);
-    server->must_settle_first = may_fail;
-    server->has_settled_first = false;
-}
-
 /* ---- what a statement may have changed ---- */
 
 struct learning {
@@ -218,19 +153,40 @@ static void note_config(struct client *client, uint32_t config)
     }
 }
 
+/* Not before: where nobody asks, who inserts pays nothing for it. */
+void settle_begin_currval(struct lane *lane)
+{
+    struct server *server;
+    if (lane->uses_currval)
+        return;
+    lane->uses_currval = true;
+    TAILQ_FOREACH (server, &lane->pool->proxy->servers, link) {
+        if (server->lane != lane || server->inserted_by == 0)
+            continue;
+        server->sequences_by = server->inserted_by;
+        server->needs_look = true;
+    }
+}
+
+/* What may draw from a sequence; of code, and of what fires triggers, nothing better is known. */
+#define MAY_DRAW                                                                                   \
+    (SQL_SIGN_SEQUENCE | SQL_SIGN_INSERT | SQL_SIGN_WRITE | SQL_SIGN_FUNCTION | SQL_SIGN_CODE)
+
 /* Sequences: a draw pins while nobody waits; under pressure only where somebody is known to ask for its value. */
 static void note_sequences(struct client *client, uint32_t signs)
 {
     struct server *server = client->server;
     if (signs & SQL_SIGN_CURRVAL)
-        client->lane->uses_currval = true;
-    if (signs & (SQL_SIGN_SEQUENCE | SQL_SIGN_INSERT))
-        server->inserted_by = client->id;
-    if ((signs & SQL_SIGN_SEQUENCE) || ((signs & SQL_SIGN_INSERT) && client->lane->uses_currval)) {
-        settle_pin(client, PIN_BIT(PIN_SEQUENCE));
+        settle_begin_currval(client->lane);
+    if (!(signs & MAY_DRAW))
+        return;
+    server->inserted_by = client->id;
+    if ((signs & SQL_SIGN_SEQUENCE) || client->lane->uses_currval) {
         server->sequences_by = client->id;
         server->needs_look = true;
     }
+    if ((signs & SQL_SIGN_SEQUENCE) || ((signs & SQL_SIGN_INSERT) && client->lane->uses_currval))
+        settle_pin(client, PIN_BIT(PIN_SEQUENCE));
 }
 
 #define TRIGGERS_ASKED_US (60 * CLOCK_S)
@@ -247,7 +203,7 @@ void settle_ask_triggers(struct server *server)
         return;
     lane->triggers_asked_us = server->proxy->now_us;
     buffer_append(&sql, question, strlen(question));
-    queue_query(server, &sql, INJECTION_TRIGGERS);
+    settle_queue(server, &sql, INJECTION_TRIGGERS);
     stream_flush(&server->stream);
 }
 
@@ -318,65 +274,6 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         note_seed(client);
 }
 
-/* The same as a simple query, but that the client's unnamed statement and portals stay what they are: it runs in the
- * middle of its transactions. */
-static void queue_aside(struct server *server, const char *sql,
-                        enum outstanding_injection injection)
-{
-    char name[STATEMENT_NAME_BYTES];
-    struct buffer messages = {0};
-    snprintf(name, sizeof(name), "%srestore", server->proxy->statements.prefix);
-    size_t mark = build_begin(&messages, 'P');
-    build_text(&messages, name);
-    build_text(&messages, sql);
-    build_u16(&messages, 0);
-    build_end(&messages, mark);
-    mark = build_begin(&messages, 'B');
-    build_text(&messages, name); /* of the portal */
-    build_text(&messages, name);
-    for (int i = 0; i < 3; i++)
-        build_u16(&messages, 0); /* no formats, no parameters, text results */
-    build_end(&messages, mark);
-    mark = build_begin(&messages, 'E');
-    build_text(&messages, name);
-    build_u32(&messages, 0);
-    build_end(&messages, mark);
-    for (const char *kind = "PS"; *kind; kind++) {
-        mark = build_begin(&messages, 'C');
-        build_u8(&messages, (uint8_t)*kind);
-        build_text(&messages, name);
-        build_end(&messages, mark);
-    }
-    build_empty(&messages, 'S');
-    outstanding_injected(&server->outstanding, injection);
-    stream_queue_buffer(&server->stream, &messages);
-}
-
-bool settle_own_sequences(struct client *client, struct server *server)
-{
-    if (!is_others(server->inserted_by, client) || server->status == 'E' ||
-        server->outstanding.is_open || server->outstanding.is_skipping)
-        return false;
-    server->inserted_by = 0;
-    queue_aside(server, "DISCARD SEQUENCES", INJECTION_CLEAN);
-    return true;
-}
-
-void settle_restore(struct client *client, struct server *server,
-                    enum outstanding_injection injection)
-{
-    struct buffer sql = {0};
-    if (client->base->count == 0 || server->outstanding.is_skipping ||
-        server->outstanding.is_open || server->outstanding.is_copying_in)
-        return;
-    session_restore(&sql, client->base, client->resets_locally && injection == INJECTION_RESTORE);
-    client->resets_locally = false;
-    buffer_append(&sql, "", 1);
-    queue_aside(server, (const char *)buffer_bytes(&sql), injection);
-    buffer_free(&sql);
-    client->restores++;
-}
-
 /* ---- the question and its answer ---- */
 
 static const char *login_user(const struct server *server)
@@ -396,9 +293,10 @@ void settle_ask(struct client *client, struct server *server, uint32_t asks)
     buffer_append(&customs, buffer_bytes(&client->proxy->customs),
                   buffer_length(&client->proxy->customs));
     buffer_append(&customs, "", 1);
+    settle_level(&sql, client);
     pin_question(&sql, asks, login_user(server), (const char *)buffer_bytes(&customs));
     buffer_free(&customs);
-    queue_query(server, &sql, INJECTION_QUESTION);
+    settle_queue(server, &sql, INJECTION_QUESTION);
     server->asked = asks;
     server->found = 0;
     server->has_failed_question = false;
@@ -489,7 +387,7 @@ static void take_settings(struct client *client, struct server *server, struct s
     }
     if (hides_temporary(settings))
         server->found |= PIN_BIT(PIN_SETTING);
-    note_idle_timeout(server, settings);
+    settle_note_idle(server, settings);
     settings_replace(table_of(client), &client->settings, settings);
     settings_replace(table_of(client), &server->settings, settings_hold(settings));
     const char *name = settings_get(settings, "application_name");

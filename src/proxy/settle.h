@@ -27,9 +27,17 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length);
 /* Custom settings among these are asked for from now on. */
 void settle_learn_customs(struct proxy *proxy, const struct settings *settings);
+/* Queues a query of ours, which it takes over. */
+void settle_queue(struct server *server, struct buffer *sql, enum outstanding_injection injection);
+/* Begins a query of ours that must not wait as the client's own transactions may. */
+void settle_level(struct buffer *sql, const struct client *client);
+/* A free backend is idle for as long as nobody needs it: the server must not end it for that. */
+void settle_note_idle(struct server *server, const struct settings *settings);
 /* Restores start-up settings behind the RESET that has just been sent. */
 void settle_restore(struct client *client, struct server *server,
                     enum outstanding_injection injection);
+/* Somebody asks for what his session drew from a sequence: draws are looked for from now on. */
+void settle_begin_currval(struct lane *lane);
 /* The client asks for the value that it drew last: a stranger's is forgotten first.  Whether something was queued. */
 bool settle_own_sequences(struct client *client, struct server *server);
 /* Asks the server what the session holds: those of `asks` (enum pin), and more when the rules say so. */

@@ -276,6 +276,40 @@ def test_the_first_lastval_of_all_is_ones_own(start_proxy):
         assert client.query("SELECT lastval()").value == key
 
 
+def test_nobody_meets_the_values_that_others_drew(start_proxy):
+    """However the question and the draw come: prepared before, in one batch, behind a draw of one's own."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "pin_recheck": "100ms"})
+    insert, ask = "INSERT INTO keyed (word) VALUES ('x')", "SELECT lastval()"
+    with proxy.wire() as other:
+        other.query("CREATE TABLE IF NOT EXISTS keyed (id serial, word text)")
+        other.query("CREATE TABLE IF NOT EXISTS keyed_too (id serial, word text)")
+        with proxy.wire() as client:
+            assert client.ask(parse("s", ask)).kinds == "1Z"
+            other.query(insert)
+            assert client.ask(bind("", "s"), execute()).error.sqlstate == "55000"
+        with proxy.wire() as client:
+            other.query(insert)
+            assert client.ask(extended("SELECT 1"), extended(ask)).error.sqlstate == "55000"
+        with proxy.wire() as client:
+            other.query(insert)
+            key = client.query("INSERT INTO keyed_too (word) VALUES ('x') RETURNING id").value
+            assert client.query("SELECT currval('keyed_id_seq')").error.sqlstate == "55000"
+            assert client.query(ask).value == key
+
+
+def test_the_last_value_that_a_function_drew_in_ones_transaction_is_ones_own(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire() as client, proxy.wire() as other:
+        client.query("CREATE TABLE IF NOT EXISTS keyed (id serial, word text)")
+        client.query("CREATE OR REPLACE FUNCTION inserts() RETURNS int LANGUAGE sql AS"
+                     " $$ INSERT INTO keyed (word) VALUES ('x') RETURNING id $$")
+        other.query("INSERT INTO keyed (word) VALUES ('x')")
+        client.query("BEGIN")
+        key = client.query("SELECT inserts()").value
+        assert client.query("SELECT lastval()").value == key
+        assert client.query("COMMIT").tags == ["COMMIT"]
+
+
 @pytest.mark.xfail(strict=True, reason="what a function draws is not asked for: a sequence's value cannot be")
 def test_the_last_value_that_a_function_drew_is_ones_own(start_proxy):
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0})

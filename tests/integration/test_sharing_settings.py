@@ -310,3 +310,17 @@ def test_what_was_still_to_be_restored_when_its_client_went(start_proxy, postgre
         goes.close()
         assert stays.query("SHOW TimeZone").value == "Asia/Tokyo"
         stays.query("DROP FUNCTION resets_zone")
+
+
+def test_the_last_clients_transaction_defaults_do_not_make_the_next_client_wait(start_proxy):
+    """Serializable, read only, deferrable: such a transaction waits until no other is at work; nothing of ours may."""
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as writer, proxy.wire() as reader, proxy.wire(application_name="other") as other:
+        writer.query("BEGIN ISOLATION LEVEL SERIALIZABLE")
+        assert writer.query("UPDATE things SET name = name WHERE id = 1").tags == ["UPDATE 1"]
+        assert reader.query("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY,"
+                            " DEFERRABLE").tags == ["SET"]
+        assert reader.query("SHOW transaction_isolation").value == "serializable"
+        assert other.query("SELECT 1").value == "1"
+        assert reader.query("SHOW transaction_deferrable").value == "on"
+        writer.query("ROLLBACK")
