@@ -65,7 +65,10 @@ static const struct {
     {OPTION_POOL, "overflow_delay",
      "How long somebody must have waited before a connection beyond size is opened."},
     {OPTION_POOL, "overflow_idle", "When an unused connection beyond size is closed."},
-    {OPTION_POOL, "reserved", "Connections of the cap that no other pool may ever use."},
+    {OPTION_POOL, "reserved",
+     "Connections of the cap that no other pool may ever use.\nThey are kept open, even when that "
+     "is "
+     "more than size."},
     {OPTION_POOL, "timeout",
      "Longest wait for a connection.\nThen the client gets an error, SQLSTATE 53300, and stays "
      "connected; in session mode it is disconnected.\n0 waits for ever."},

@@ -158,6 +158,12 @@ void pool_backend_remove(struct pool_backend *backend)
     lend_end(backend);
 }
 
+int pool_kept_open(const struct pool *pool)
+{
+    int reserved = pool->budget->pools[pool->budget_index].reserved;
+    return reserved > pool->settings.size ? reserved : pool->settings.size;
+}
+
 /* Whether its last sign of life is recent enough to hand it out as it is. */
 static bool is_known_alive(const struct pool_backend *backend, int64_t now_us)
 {
@@ -423,7 +429,7 @@ static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool
     bool may_take = budget_may_take(pool->budget, pool->budget_index);
     struct pool_backend *victim = NULL;
     int hanging = stuck(pool, now_us);
-    bool is_full = pool_open(pool) - hanging >= pool->settings.size;
+    bool is_full = pool_open(pool) - hanging >= pool_kept_open(pool);
     if (is_full || !may_take)
         victim = pool_longest_idle(pool, lane);
     if (victim && pool->counts[BACKEND_CLOSING] - hanging < lane->waiting - coming) {
@@ -440,14 +446,14 @@ static bool grow_for_waiters(struct pool_lane *lane, int64_t now_us, struct pool
     return true;
 }
 
-/* `size` is kept open: a close that hangs does not hold that up while the limit allows one more. */
+/* That many are kept open: a close that hangs does not hold that up while the limit allows one more. */
 static bool refill(struct pool *pool, int64_t now_us, struct pool_action *action)
 {
     struct pool_lane *lane = pool->primary;
     if (!pool->settings.prefill || !lane || pool->is_stopping || is_emptying(lane) ||
         lane->retry_us > now_us || lane->yield_us > now_us || is_busy_logging_in(lane))
         return false;
-    if (pool_open(pool) - stuck(pool, now_us) >= pool->settings.size)
+    if (pool_open(pool) - stuck(pool, now_us) >= pool_kept_open(pool))
         return false;
     if (!budget_may_take(pool->budget, pool->budget_index))
         return false;
@@ -523,7 +529,7 @@ static bool sweep_backend(struct pool_backend *backend, int64_t now_us, struct p
     action->backend = backend;
     action->reason = reason_to_replace(backend, now_us);
     int living = pool_open(pool) - pool->counts[BACKEND_CLOSING];
-    if (!action->reason && living > settings->size &&
+    if (!action->reason && living > pool_kept_open(pool) &&
         now_us - backend->used_us >= settings->overflow_idle_us)
         action->reason = "overflow idle";
     if (action->reason) {

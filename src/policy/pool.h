@@ -96,7 +96,7 @@ struct pool {
     size_t budget_index;
     struct pool_settings settings;
     struct pool_lane_list lanes;
-    struct pool_lane *primary; /* kept filled to `size` when prefill is on; may be NULL */
+    struct pool_lane *primary; /* kept filled when prefill is on; may be NULL */
     struct pool_waiter_list waiters;
     int waiting;
     struct pool_waiter *unnoticed; /* the first that has not had its notice; NULL: none */
@@ -176,6 +176,9 @@ void pool_lane_try_singly(struct pool_lane *lane);
 void pool_lane_give_up(struct pool_lane *lane, const char *reason);
 /* A place may be free: forgets how long the last failed login bade it wait. */
 void pool_lane_retry_now(struct pool_lane *lane, int64_t now_us);
+/* How many connections are kept open and ready: `size`, and what is reserved should that be more, for reserved ones are had at
+ * once (contract 1.2), never only after overflow_delay and a login. */
+int pool_kept_open(const struct pool *pool);
 /* The longest idle backend of the pool's lanes but this one (or NULL), of those in which nobody waits; NULL: none. */
 struct pool_backend *pool_longest_idle(const struct pool *pool, const struct pool_lane *but);
 /* Backends that serve or may serve a client. */

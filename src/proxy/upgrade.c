@@ -204,7 +204,7 @@ static void look_at_clients(struct upgrade *upgrade)
 static bool may_close_one(const struct upgrade *upgrade, const struct proxy_pool *pool)
 {
     const struct budget_pool *places = &upgrade->proxy->budget.pools[pool->index];
-    int size = pool->pool.settings.size;
+    int size = pool_kept_open(&pool->pool);
     int ahead =
         size / 4 < pool->pool.settings.login_burst ? size / 4 : pool->pool.settings.login_burst;
     if (upgrade->proxy->now_us - upgrade->handing_us > FREE_KEPT_US)
@@ -216,7 +216,7 @@ static void look_at_connections(struct upgrade *upgrade)
 {
     struct proxy *proxy = upgrade->proxy;
     for (struct lane *lane = proxy->lanes; lane; lane = lane->hh.next) {
-        int quarter = (lane->pool->pool.settings.size + 3) / 4;
+        int quarter = (pool_kept_open(&lane->pool->pool) + 3) / 4;
         int kept = lane->staying < quarter ? lane->staying : quarter;
         struct pool_backend *backend;
         while (lane->lane.counts[BACKEND_IDLE] > kept && may_close_one(upgrade, lane->pool) &&

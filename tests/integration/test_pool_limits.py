@@ -175,3 +175,18 @@ def test_crowd_on_one_connection_is_served_to_the_last(start_proxy):
         thread.join()
     assert not failures
     assert len(proxy.postgres.backends("datname = 'app'")) <= 3
+
+
+def test_reserved_connections_beyond_size_are_open_and_had_at_once(start_proxy):
+    """Five are reserved though the pool's size is one: nobody waits for the overflow's delay to get what is reserved."""
+    proxy = start_proxy(pgreserve={"total_connections": 10},
+                        adhoc={"size": 1, "max_overflow": 4, "reserved": 5, "overflow_delay": "1h", "overflow_idle": "0",
+                               "timeout": "2s"})
+    proxy.wait_pool("adhoc", available=5, is_healthy=True, state="healthy")
+    holders = proxy.hold("adhoc", 5)
+    proxy.wait_pool("adhoc", in_use=5)
+    for holder in holders:
+        holder.close()
+    for pid in proxy.postgres.backend_pids():
+        proxy.postgres.terminate(pid)
+    proxy.wait_pool("adhoc", available=5, is_healthy=True, state="healthy")

@@ -379,6 +379,16 @@ static struct pool_settings any_settings(int size, int overflow)
     };
 }
 
+static int larger(int a, int b)
+{
+    return a > b ? a : b;
+}
+
+static int kept_open(size_t pool)
+{
+    return larger(pools[pool].settings.size, budget.pools[pool].reserved);
+}
+
 static void reload(void)
 {
     budget.total = 4 + random_below(40);
@@ -387,7 +397,12 @@ static void reload(void)
         int size = 1 + random_below(left / 2 + 1);
         struct pool_settings settings =
             any_settings(size, random_below(random_chance(50) ? 6 : 30));
-        int reserved = random_chance(50) ? random_below(size + 1) : 0;
+        int most = larger(left - 1, 0); /* something is left for the next one */
+        if (!random_chance(20) && most > size)
+            most = size;
+        int reserved = random_chance(50) ? random_below(most + 1) : 0;
+        if (reserved > size + settings.max_overflow)
+            reserved = size + settings.max_overflow;
         left -= reserved;
         pool_configure(&pools[i], &settings, reserved);
     }
@@ -468,8 +483,8 @@ static void check_not_idle_for_nothing(const struct pool_lane *lane)
     }
     const struct pool *pool = lane->pool;
     int coming = lane->counts[BACKEND_CONNECTING] + lane->counts[BACKEND_CHECKING];
-    CHECK(coming >= lane->waiting || pool_open(pool) >= settings->size || lane->retry_us > now ||
-              pool->counts[BACKEND_CONNECTING] >= settings->login_burst ||
+    CHECK(coming >= lane->waiting || pool_open(pool) >= kept_open(pool->budget_index) ||
+              lane->retry_us > now || pool->counts[BACKEND_CONNECTING] >= settings->login_burst ||
               !budget_may_take(&budget, pool->budget_index),
           "could have opened one");
 }
@@ -482,7 +497,7 @@ static void check_borrows_what_it_may(const struct pool_lane *lane)
     int coming = lane->counts[BACKEND_CONNECTING] + lane->counts[BACKEND_CHECKING];
     if (!first || lane->waiting <= coming || is_paused(lane) || !lend_may_borrow(pool))
         return;
-    bool is_due = pool_open(pool) < pool->settings.size ||
+    bool is_due = pool_open(pool) < kept_open(pool->budget_index) ||
                   now - first->since_us >= pool->settings.overflow_delay_us;
     bool may_login =
         lane->retry_us <= now && pool->counts[BACKEND_CONNECTING] < pool->settings.login_burst;
@@ -589,11 +604,11 @@ static void calm_down(void)
     for (int i = 0; i < POOLS; i++) {
         CHECK(pools[i].waiting == 0, "%d wait for ever in pool %d", pools[i].waiting, i);
         CHECK(pools[i].counts[BACKEND_BUSY] == 0, "held for ever");
-        CHECK(pool_open(&pools[i]) <= pools[i].settings.size, "overflow is never closed");
+        CHECK(pool_open(&pools[i]) <= kept_open((size_t)i), "overflow is never closed");
         CHECK(pool_open(&pools[i]) >= budget.pools[i].reserved || !pools[i].settings.prefill,
               "the reservation is not filled");
         CHECK(budget.pools[i].claimed == 0, "claimed for nobody");
-        CHECK(pool_open(&pools[i]) >= pools[i].settings.size || !pools[i].settings.prefill ||
+        CHECK(pool_open(&pools[i]) >= kept_open((size_t)i) || !pools[i].settings.prefill ||
                   !budget_may_take(&budget, (size_t)i),
               "what was lent is not given back");
     }

@@ -501,6 +501,33 @@ static void size_is_kept_open(void **state)
     expect(POOL_OPEN);
 }
 
+/* Two are the pool's size, but three are reserved. */
+static void what_is_reserved_beyond_size_is_kept_open_too(void **state)
+{
+    (void)state;
+    pool.settings.prefill = true;
+    pool_configure(&pool, &pool.settings, 3);
+    for (int i = 0; i < 3; i++) {
+        assert_ptr_equal(expect(POOL_OPEN).lane, &first);
+        open_idle(i, &first);
+    }
+    expect(POOL_NOTHING);
+    now += 40 * SECOND;
+    for (int i = 0; i < 3; i++)
+        backends[i].alive_us = now;
+    expect_swept(POOL_NOTHING);
+}
+
+static void who_waits_for_a_reserved_one_does_not_wait_for_the_overflows_delay(void **state)
+{
+    (void)state;
+    pool_configure(&pool, &pool.settings, 3);
+    open_busy(0, &first);
+    open_busy(1, &first);
+    pool_wait(&waiters[0], &first, now);
+    expect(POOL_OPEN);
+}
+
 static void a_hanging_close_does_not_hold_up_the_refill(void **state)
 {
     (void)state;
@@ -660,6 +687,8 @@ int main(void)
         TEST(logins_that_fail_together_count_once),
         TEST(a_waiter_shortens_the_back_off),
         TEST(size_is_kept_open),
+        TEST(what_is_reserved_beyond_size_is_kept_open_too),
+        TEST(who_waits_for_a_reserved_one_does_not_wait_for_the_overflows_delay),
         TEST(a_hanging_close_does_not_hold_up_the_refill),
         TEST(the_refill_takes_no_place_that_a_waiter_has_cleared),
         TEST(a_paused_pool_gives_nothing),
