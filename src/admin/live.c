@@ -14,6 +14,7 @@
 #include "admin/status.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "proxy/control.h"
 
 static json_t *slots_json(const int counts[SLOT_COUNT])
 {
@@ -65,12 +66,12 @@ static json_t *pool_json(const struct proxy_pool *pool, const int counts[SLOT_CO
 {
     const struct config_pool *config = pool->config;
     json_t *root = status_pool_json(pool);
-    json_t *more =
-        json_pack("{s:s, s:i, s:i, s:f, s:b, s:o, s:o, s:o}", "mode", mode_name(config->mode),
-                  "size", config->size, "max_overflow", config->max_overflow, "timeout",
-                  (double)config->timeout_us / (double)CLOCK_S, "is_paused", pool->pool.is_paused,
-                  "listen", listen_json(config), "slots", slots_json(counts), "upstream_error",
-                  shows_clients ? upstream_error_json(pool) : json_null());
+    json_t *more = json_pack(
+        "{s:s, s:i, s:i, s:f, s:b, s:o, s:o, s:o}", "mode", mode_name(config->mode), "size",
+        config->size, "max_overflow", config->max_overflow, "timeout",
+        (double)config->timeout_us / (double)CLOCK_S, "is_paused", control_pool_is_paused(pool),
+        "listen", listen_json(config), "slots", slots_json(counts), "upstream_error",
+        shows_clients ? upstream_error_json(pool) : json_null());
     json_object_update(root, more);
     json_decref(more);
     return root;

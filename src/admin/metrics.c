@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "base/process.h"
 #include "policy/pin.h"
+#include "proxy/control.h"
 
 #define GAUGE     "gauge"
 #define COUNTER   "counter"
@@ -130,7 +131,7 @@ static void write_is_paused(const struct reading *reading, const struct family *
 {
     EACH_POOL (reading, pool) {
         struct metrics_labels labels = pool_labels(pool);
-        metrics_text_count(reading->out, family->name, &labels, pool->pool.is_paused);
+        metrics_text_count(reading->out, family->name, &labels, control_pool_is_paused(pool));
     }
 }
 

@@ -378,13 +378,13 @@ static void status_rows(const struct proxy *proxy, struct show_row *row)
         status_of_pool(pool, &figures);
         put_figures(row, &figures);
         row_number(row, pool->pool.counts[BACKEND_CONNECTING]);
-        row_bool(row, pool->pool.is_paused);
+        row_bool(row, control_pool_is_paused(pool));
         row_natural(row, figures.ceiling);
         row_text(row, login_error(pool));
         owners_of_pool(pool, owners, sizeof(owners));
         row_format(row, "%s", owners);
         connecting += pool->pool.counts[BACKEND_CONNECTING];
-        is_paused |= pool->pool.is_paused;
+        is_paused |= control_pool_is_paused(pool);
         if (!row_end(row))
             return;
     }

@@ -12,6 +12,7 @@
 #include "admin/owners.h"
 #include "base/memory.h"
 #include "base/utf8.h"
+#include "proxy/control.h"
 #include "proxy/upstream.h"
 
 /* A login over a slow road, or a close, takes no longer while all is well. */
@@ -281,22 +282,38 @@ char *status_text(const struct proxy *proxy)
     return add_line(text, &figures);
 }
 
+/* NULL: the pool can. */
+static const char *why_not_ready(const struct proxy_pool *pool)
+{
+    const struct proxy *proxy = pool->proxy;
+    struct status_figures figures;
+    /* a pool that is filled on demand has nothing open before the first demand */
+    bool has_connections =
+        living(&pool->pool) > 0 ||
+        (!pool->pool.settings.prefill && !login_has_failed(pool) && !is_refused(pool));
+    if (proxy->is_draining || proxy->state != PROXY_RUNNING)
+        return "shutting down";
+    if (control_pool_is_paused(pool))
+        return "paused";
+    if (control_pool_is_disabled(pool))
+        return "disabled";
+    if (!has_connections)
+        return login_has_failed(pool) || is_refused(pool)
+                   ? "the upstream refuses or cannot be reached"
+                   : "no connection to the upstream yet";
+    status_of_pool(pool, &figures);
+    return figures.health == HEALTH_EXHAUSTED ? "every connection is in use, and clients wait"
+                                              : NULL;
+}
+
 char *status_not_ready(const struct proxy *proxy)
 {
     char *text = NULL;
     for (size_t i = 0; i < proxy->pool_count; i++) {
         const struct proxy_pool *pool = proxy->pools[i];
-        /* a pool that is filled on demand has nothing open before the first demand */
-        bool has_connections =
-            living(&pool->pool) > 0 || (!pool->pool.settings.prefill && !login_has_failed(pool));
-        if (!pool->config || (has_connections && !pool->pool.is_paused))
+        const char *why = pool->config ? why_not_ready(pool) : NULL;
+        if (!why)
             continue;
-        const struct lane *lane;
-        const char *why = pool->pool.is_paused ? "paused" : "no connection to the upstream yet";
-        for (lane = proxy->lanes; lane; lane = lane->hh.next) {
-            if (lane->pool == pool && lane->error)
-                why = "the upstream refuses or cannot be reached";
-        }
         char *longer = memory_printf("%spool %s: %s\n", text ? text : "", pool->name, why);
         free(text);
         text = longer;

@@ -136,6 +136,21 @@ bool control_is_disabled(const struct proxy *proxy, const struct proxy_pool *poo
     return false;
 }
 
+static const char *main_database(const struct proxy_pool *pool)
+{
+    return pool->pool.primary ? name_of(pool->pool.primary->owner) : NULL;
+}
+
+bool control_pool_is_paused(const struct proxy_pool *pool)
+{
+    return pool->pool.is_paused || control_is_paused(pool->proxy, pool, main_database(pool));
+}
+
+bool control_pool_is_disabled(const struct proxy_pool *pool)
+{
+    return control_is_disabled(pool->proxy, pool, main_database(pool));
+}
+
 void control_apply(struct proxy *proxy, struct lane *lane)
 {
     lane->lane.is_emptying = control_is_paused(proxy, lane->pool, name_of(lane));

@@ -50,6 +50,9 @@ bool control_is_paused(const struct proxy *proxy, const struct proxy_pool *pool,
                        const char *database);
 bool control_is_disabled(const struct proxy *proxy, const struct proxy_pool *pool,
                          const char *database);
+/* The same for the pool as a whole: it, or the database that its URL names, which is what it keeps open. */
+bool control_pool_is_paused(const struct proxy_pool *pool);
+bool control_pool_is_disabled(const struct proxy_pool *pool);
 /* A new lane: what is in force holds for it too. */
 void control_apply(struct proxy *proxy, struct lane *lane);
 void control_free(struct proxy *proxy);

@@ -161,6 +161,61 @@ def test_paused_is_not_ready(proxy):
     proxy.wait_ready()
 
 
+def test_a_paused_database_is_not_ready_where_it_is_the_pools_own(start_proxy, postgres):
+    """What the url names is what a pool hands out; of another database it has nothing open anyway."""
+    proxy = start_proxy(databases={"other": {"url": postgres.url(), "dbname": "app"}})
+    proxy.admin("PAUSE app@automation")
+    answer = ask(proxy, "/readyz")
+    assert answer.status == 503 and answer.text == "pool automation: paused\n"
+    assert {row["pool"]: row["paused"] for row in proxy.show("STATUS")} == {"automation": "t", "adhoc": "f", "total": "t"}
+    assert [pool["is_paused"] for pool in live(proxy)["pools"]] == [True, False]
+    assert 'pgreserve_pool_paused{pool="automation"} 1\n' in proxy.get("/metrics")
+    proxy.admin("RESUME app@automation")
+    proxy.wait_ready()
+    proxy.admin("PAUSE app")
+    assert ask(proxy, "/readyz").text == "pool automation: paused\npool adhoc: paused\n"
+    proxy.admin("RESUME app")
+    proxy.wait_ready()
+    proxy.admin("PAUSE other")
+    assert ask(proxy, "/readyz").status == 200
+    proxy.admin("RESUME other")
+
+
+def test_disabled_is_not_ready(proxy):
+    for command, reasons in (("DISABLE automation", "pool automation: disabled\n"),
+                             ("DISABLE app@adhoc", "pool automation: disabled\npool adhoc: disabled\n")):
+        proxy.admin(command)
+        answer = ask(proxy, "/readyz")
+        assert (answer.status, answer.text) == (503, reasons)
+    proxy.admin("ENABLE automation")
+    proxy.admin("ENABLE app@adhoc")
+    assert ask(proxy, "/readyz").status == 200
+
+
+def test_exhausted_is_not_ready(start_proxy):
+    """All in use is not yet too many; with somebody waiting it is."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    (holder,) = proxy.hold()
+    assert ask(proxy, "/readyz").status == 200
+    with proxy.wire() as waiter:
+        waiter.send(query("SELECT 1"))
+        proxy.wait_pool(state="exhausted", waiting=1)
+        answer = ask(proxy, "/readyz")
+        assert answer.status == 503 and answer.text == "pool automation: every connection is in use, and clients wait\n"
+        holder.close()
+        assert waiter.answer().value == "1"
+    assert ask(proxy, "/readyz").status == 200
+
+
+def test_a_daemon_that_lets_nobody_in_any_more_is_not_ready(proxy):
+    with proxy.wire() as last:
+        last.query("SELECT 1")
+        proxy.admin("SHUTDOWN WAIT_FOR_CLIENTS")
+        answer = ask(proxy, "/readyz")
+        assert answer.status == 503 and "pool automation: shutting down" in answer.text
+    assert proxy.wait_exit() == 0
+
+
 # -- the document behind the page --------------------------------------------------------------------
 
 
