@@ -66,7 +66,7 @@ void import_copied(struct import *import, const struct pgbouncer_key *key)
         char *text = memory_printf("as %s it %s", key->ours, why);
         import_note(import, key->key, text);
         free(text);
-    } else if (!pgbouncer_fits(key->ours, value)) {
+    } else if (!pgbouncer_fits(value)) {
         import_note(import, key->key, "the value cannot stand in this file: see pgreserve.ini(5)");
     } else {
         fprintf(import->out, "%s = %s\n", key->ours, value);

@@ -2,8 +2,8 @@
  * pgbouncer_database.c - one line of [databases] becomes a [database:NAME]: see pgbouncer_database.h.
  *
  * Where it leads is written as a URL, in which anything can stand percent-encoded: our file takes ` ;` for a comment and ${
- * for a variable, and PgBouncer's does not.  A line of ours ends at 198 bytes; what does not fit into the url's stands
- * beside it as user, password and dbname, and a url that is still too long comes from the environment.
+ * for a variable, and PgBouncer's does not.  What could not be encoded and
+ * cannot stand comes from the environment.
  */
 #include "cli/pgbouncer_database.h"
 
@@ -14,9 +14,7 @@
 
 #include "base/memory.h"
 
-#define LINE_BYTES_MAX    198 /* config/ini_reader.c: inih's line */
-#define SECTION_BYTES_MAX 49  /* inih's section name */
-#define COMMENT_COLUMNS   100
+#define COMMENT_COLUMNS 100
 
 /* ---- words ---- */
 
@@ -45,11 +43,11 @@ void pgbouncer_write_comment(FILE *out, const char *format, ...)
     free(text);
 }
 
-bool pgbouncer_fits(const char *key, const char *value)
+bool pgbouncer_fits(const char *value)
 {
     size_t length = strlen(value);
-    return strlen(key) + 3 + length <= LINE_BYTES_MAX && !strchr(value, '\n') &&
-           !strstr(value, "${") && !strstr(value, " ;") && !strstr(value, "\t;") && *value != ';' &&
+    return !strchr(value, '\n') && !strstr(value, "${") && !strstr(value, " ;") &&
+           !strstr(value, "\t;") && *value != ';' &&
            (length == 0 ||
             (!isspace((unsigned char)value[0]) && !isspace((unsigned char)value[length - 1])));
 }
@@ -260,12 +258,11 @@ static void append_hosts(char **url, const char *hosts, const char *port)
     free(copy);
 }
 
-/* Without the login when that stands beside the url, or does not stand at all. */
 static char *make_url(const struct pgbouncer_database *database, const char *host,
-                      const char *parameters, bool with_login)
+                      const char *parameters)
 {
     char *url = memory_strdup("postgresql://");
-    if (with_login && database->user) {
+    if (database->user) {
         append_encoded(&url, database->user);
         if (database->password) {
             append(&url, ":");
@@ -276,7 +273,7 @@ static char *make_url(const struct pgbouncer_database *database, const char *hos
     if (host)
         append_hosts(&url, host, database->port ? database->port : "5432");
     append(&url, "/");
-    if (with_login && database->dbname)
+    if (database->dbname)
         append_encoded(&url, database->dbname);
     char *all = memory_printf("%s%s", database->parameters, parameters);
     if (*all) {
@@ -287,29 +284,27 @@ static char *make_url(const struct pgbouncer_database *database, const char *hos
     return url;
 }
 
-/* A value that may hold anything: as it is, or from a variable that is named after the database. */
-static void write_value(const struct pgbouncer_database *database, FILE *out, FILE *needs,
-                        const char *key, const char *value)
+/* As it is, or from a variable that is named after the database. */
+static void write_url(const struct pgbouncer_database *database, FILE *out, FILE *needs,
+                      const char *url)
 {
-    if (!value)
-        return;
-    if (pgbouncer_fits(key, value)) {
-        fprintf(out, "%s = %s\n", key, value);
+    if (pgbouncer_fits(url)) {
+        fprintf(out, "url = %s\n", url);
         return;
     }
-    char *variable = memory_printf("PGBOUNCER_%s_%s", database->from->key, key);
+    char *variable = memory_printf("PGBOUNCER_%s_URL", database->from->key);
     for (char *at = variable; *at; at++)
         *at = isalnum((unsigned char)*at) ? (char)toupper((unsigned char)*at) : '_';
-    fprintf(needs, "set %s in the environment: the %s of database %s cannot stand in the file\n",
-            variable, key, database->from->key);
-    fprintf(out, "%s = ${%s}\n", key, variable);
+    fprintf(needs, "set %s in the environment: the url of database %s cannot stand in the file\n",
+            variable, database->from->key);
+    fprintf(out, "url = ${%s}\n", variable);
     free(variable);
 }
 
 static bool name_fits(const char *name)
 {
-    return strlen(name) + strlen("database:") <= SECTION_BYTES_MAX && !strpbrk(name, "]\n") &&
-           *name && !strstr(name, " ;") && !isspace((unsigned char)name[strlen(name) - 1]);
+    return *name && !strpbrk(name, "]\n") && !strstr(name, " ;") &&
+           !isspace((unsigned char)name[strlen(name) - 1]);
 }
 
 void pgbouncer_database_write(const struct pgbouncer_database *database, FILE *out, FILE *needs,
@@ -319,7 +314,7 @@ void pgbouncer_database_write(const struct pgbouncer_database *database, FILE *o
     if (!name_fits(database->from->key)) {
         pgbouncer_write_comment(out,
                                 "The database \"%s\" is left out: a name is a section of this "
-                                "file, where ] and more than 40 bytes cannot stand. "
+                                "file, where ] cannot stand. "
                                 "[database:*] serves it where it leads to the same server.",
                                 database->from->key);
         fputc('\n', out);
@@ -327,17 +322,8 @@ void pgbouncer_database_write(const struct pgbouncer_database *database, FILE *o
     }
     fputs(database->remarks, out);
     fprintf(out, "[database:%s]\n", database->from->key);
-    char *url = make_url(database, host, parameters, true);
-    if (pgbouncer_fits("url", url)) {
-        fprintf(out, "url = %s\n", url);
-    } else {
-        memory_free_secret(url);
-        url = make_url(database, host, parameters, false);
-        write_value(database, out, needs, "url", url);
-        write_value(database, out, needs, "dbname", database->dbname);
-        write_value(database, out, needs, "user", database->user);
-        write_value(database, out, needs, "password", database->password);
-    }
+    char *url = make_url(database, host, parameters);
+    write_url(database, out, needs, url);
     memory_free_secret(url);
     fputc('\n', out);
 }

@@ -37,8 +37,8 @@ void pgbouncer_database_free(struct pgbouncer_database *database);
 void pgbouncer_database_write(const struct pgbouncer_database *database, FILE *out, FILE *needs,
                               const char *default_host, const char *parameters);
 
-/* Whether `key = value` can stand in a file of ours: no comment sign, no ${, not longer than a line may be. */
-bool pgbouncer_fits(const char *key, const char *value);
+/* Whether the value can stand in a file of ours: no comment sign, no ${, no line's end. */
+bool pgbouncer_fits(const char *value);
 /* Appends "&name=value" to a url's query, percent-encoded. */
 void pgbouncer_add_parameter(char **parameters, const char *name, const char *value);
 /* A comment, broken into lines of at most 100 columns that begin with "; ". */
