@@ -139,6 +139,9 @@ static int without_ours(int counted, int ours)
 }
 
 #define ASK_TRIES 5
+#define FULL                                                                                       \
+    "The upstream is full: not even this question gets a connection. Somebody holds what "         \
+    "total_connections counts on.\n"
 
 /* Without its word, all connections of its user are taken for the daemon's. */
 static bool ask_through_blindly(PGconn *conn, struct facts *facts)
@@ -156,22 +159,27 @@ static bool ask_through_blindly(PGconn *conn, struct facts *facts)
     return true;
 }
 
+static void ask_daemon_again(struct check *check)
+{
+    char why[1024];
+    json_t *status = daemon_ask(&check->doors, why, sizeof(why));
+    if (!status)
+        return;
+    json_decref(check->status);
+    check->status = status;
+}
+
 /* Counts at the server and at the daemon are of one moment when the daemon's did not change meanwhile. */
 static bool ask_through(struct check *check, PGconn *conn, const struct config_database *database,
                         struct facts *facts)
 {
-    char why[1024];
     if (!check->status)
         return ask_through_blindly(conn, facts);
     for (int i = 0; i < ASK_TRIES; i++) {
         int before = count_ours(check, database, ALL);
         if (!facts_ask(conn, facts))
             return false;
-        json_t *status = daemon_ask(&check->doors, why, sizeof(why));
-        if (status) {
-            json_decref(check->status);
-            check->status = status;
-        }
+        ask_daemon_again(check);
         if (before == count_ours(check, database, ALL))
             break;
     }
@@ -186,19 +194,42 @@ static bool ask_through(struct check *check, PGconn *conn, const struct config_d
 
 /* ---- one upstream ---- */
 
-static int explain_failure(const struct check *check, PGconn *conn,
+/* The daemon's own words for a wait that was in vain (contract 6). */
+static bool is_wait_in_vain(const char *message)
+{
+    const char *limit = strstr(message, " limit of size ");
+    return limit && strstr(limit, " reached, connection timed out");
+}
+
+/* Nothing came in the daemon's time or in ours: neither means that nobody is there. */
+static int explain_wait(const json_t *ceiling)
+{
+    if (json_is_integer(ceiling))
+        printf(FULL);
+    else
+        printf("Every connection of the pools is in use: not even this question gets one. SHOW "
+               "HOLDERS on the admin port says who has them.\n");
+    diagnosis_ceiling(ceiling);
+    return DOES_NOT_HOLD;
+}
+
+static int explain_failure(struct check *check, PGconn *conn,
                            const struct config_database *database)
 {
     const char *message = PQerrorMessage(conn);
-    bool is_full = refusal_of(NULL, message) != REFUSAL_OTHER;
     printf("\n[database:%s] ", database->name);
     facts_put_message(stdout, message, database);
     putchar('\n');
-    if (is_full) {
-        printf(
-            "The upstream is full: not even this question gets a connection. Somebody holds what "
-            "total_connections counts on.\n");
+    if (refusal_of(NULL, message) != REFUSAL_OTHER) {
+        printf(FULL);
         return DOES_NOT_HOLD;
+    }
+    if (check->is_running) {
+        ask_daemon_again(check);
+        const json_t *ceiling = json_object_get(upstream_status(check, database->name), "ceiling");
+        if (is_wait_in_vain(message) ||
+            (json_is_integer(ceiling) && strstr(message, "timeout expired")))
+            return explain_wait(ceiling);
     }
     if (check->is_running)
         printf("It was asked through the running daemon, on pool %s.\n",

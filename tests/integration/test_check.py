@@ -282,6 +282,30 @@ def test_a_full_upstream_is_1(configured, postgres):
     assert done.returncode == 1 and "full" in done.stdout, done
 
 
+@pytest.mark.parametrize("timeout", ["300ms", "60s"])
+def test_a_full_upstream_is_1_through_the_daemon_too(start_proxy, postgres, timeout):
+    """Whether the wait for a connection ends in the daemon's error or in the question's own 20 seconds."""
+    postgres.sql(f"ALTER ROLE {ROLE} CONNECTION LIMIT 0")
+    try:
+        proxy = start_proxy(wait="listening", automation={"timeout": "300ms"}, adhoc={"timeout": timeout})
+        wait_until(lambda: proxy.pool()["ceiling"] == 0, "the ceiling")
+        done = proxy.command("check", "-c", proxy.config_path, timeout=60)
+    finally:
+        postgres.sql(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1")
+    assert done.returncode == 1 and "The upstream is full" in done.stdout, done
+    assert "upstream is full when it had 0 connections" in done.stdout
+
+
+def test_pools_that_are_in_use_are_not_an_upstream_that_is_away(start_proxy):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": "300ms"},
+                        adhoc={"size": 1, "reserved": 1, "timeout": "300ms"})
+    holders = proxy.hold() + proxy.hold("adhoc")
+    done = proxy.command("check", "-c", proxy.config_path)
+    assert done.returncode == 1 and "SHOW HOLDERS" in done.stdout and "is full" not in done.stdout, done
+    for holder in holders:
+        holder.close()
+
+
 def test_a_daemon_without_its_upstream_says_why(start_proxy, postgres):
     proxy = start_proxy(wait="listening", upstream_port=free_port())
     done = proxy.command("check", "-c", proxy.config_path)
