@@ -22,10 +22,11 @@ static struct lane *lane_known(const struct proxy *proxy, char *key, const char 
     if (!lane)
         return NULL;
     free(key);
-    if (password && (!lane->password || strcmp(lane->password, password) != 0)) {
+    if (lane->is_gone || (password && (!lane->password || strcmp(lane->password, password) != 0))) {
         memory_free_secret(lane->password);
         lane->password = memory_strdup(password);
     }
+    lane->is_gone = false; /* the file speaks of it again */
     return lane;
 }
 
@@ -106,7 +107,8 @@ void lane_sweep(struct proxy *proxy)
     struct lane *next;
     struct client *client;
     HASH_ITER (hh, proxy->lanes, lane, next) {
-        if (!lane->error && !lane->is_replication && !lane->asker && lane->parameter_count > 0)
+        if (!lane->error && !lane->is_replication && !lane->asker && !lane->is_gone &&
+            lane->parameter_count > 0)
             continue;
         bool is_used = (lane->asker && asker_is_used(lane->asker)) || lane->lane.waiting > 0 ||
                        lane->pool->pool.primary == &lane->lane;

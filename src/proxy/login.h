@@ -110,6 +110,8 @@ bool session_is_physical_replication(const struct client *client);
 bool session_may_use_pool(struct client *client);
 /* The client's pool is not in the configuration any more: it is told, and let go. */
 void session_end_without_pool(struct client *client);
+/* The same of its database's section, when it needs a connection, or at a reload when it has none. */
+void session_end_without_section(struct client *client);
 /* Looks at the login's and the session's time limits. */
 void auth_sweep(struct client *client);
 

@@ -117,7 +117,8 @@ struct lane {
     char *database; /* the upstream's name of it */
     char *user;     /* NULL: libpq's default */
     char *password;
-    char *key;                    /* of the hash table */
+    bool is_gone; /* its section, or whose server its password is for: it opens nothing more */
+    char *key;    /* of the hash table */
     struct parameter *parameters; /* as the last login reported them; NULL before the first */
     size_t parameter_count;
     struct start_memory *starts; /* hash by key */

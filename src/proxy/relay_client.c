@@ -15,6 +15,7 @@
 #include "proxy/clear.h"
 #include "proxy/client_query.h"
 #include "proxy/held.h"
+#include "proxy/login.h"
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
@@ -98,6 +99,10 @@ static enum verdict want_backend(struct client *client, uint8_t type)
         return VERDICT_DISCARD; /* outside of a COPY PostgreSQL ignores them too */
     if (client->proxy->state != PROXY_RUNNING) {
         client_shut_down(client, NULL);
+        return VERDICT_END;
+    }
+    if (client->lane->is_gone) {
+        session_end_without_section(client);
         return VERDICT_END;
     }
     if (!client_acquire(client))

@@ -108,13 +108,61 @@ static void report_pools(const struct proxy *proxy)
     }
 }
 
-/* As PgBouncer does for a database that its file has no more: nothing says any longer how they are to be served. */
-static void end_clients_without_pool(struct proxy *proxy)
+/* As PgBouncer does for a database that its file has no more: nothing says any longer how they are to be served.  Who has a
+ * connection of a section that is gone keeps it, for it lives, until it lets go. */
+static void end_unserved_clients(struct proxy *proxy)
 {
     for (struct client *next, *client = TAILQ_FIRST(&proxy->clients); client; client = next) {
         next = TAILQ_NEXT(client, link);
         if (client->pool && !client->pool->config && client->state != CLIENT_STARTUP)
             session_end_without_pool(client);
+        else if (client->lane && client->lane->is_gone && !client->server)
+            session_end_without_section(client);
+    }
+}
+
+static bool has_section(const struct config *config, const char *name)
+{
+    const struct config_database *found = config_find_database(config, name);
+    return found && strcmp(found->name, name) == 0;
+}
+
+static bool same_place(const struct config_database *a, const struct config_database *b)
+{
+    return same_text(a->hosts, b->hosts) && same_text(a->hostaddrs, b->hostaddrs) &&
+           same_text(a->ports, b->ports);
+}
+
+/* What the section leads to has changed; `now` may be that of [database:*], which is another's, or NULL.  A password goes
+ * to the server that it was meant for and no other. */
+static void change_lane(struct proxy *proxy, struct lane *lane, const struct config_database *was,
+                        const struct config_database *now)
+{
+    bool is_its_own = now && strcmp(now->name, lane->section) == 0;
+    bool is_named = is_its_own && now->password && (!now->user || same_text(now->user, lane->user));
+    pool_lane_dispose(&lane->lane);
+    upstream_changed(proxy, lane->section);
+    if (is_named) {
+        memory_free_secret(lane->password);
+        lane->password = memory_strdup(now->password);
+    }
+    bool is_for_another = was && is_its_own && lane->password && !same_place(was, now) &&
+                          same_text(lane->password, was->password);
+    lane->is_gone = !is_its_own || (!is_named && (lane->is_gone || is_for_another));
+}
+
+static void report_sections(const struct config *old, const struct config *next)
+{
+    for (size_t i = 0; i < old->database_count; i++) {
+        const struct config_database *was = &old->databases[i];
+        if (has_section(next, was->name) ||
+            same_upstream(was, config_find_database(next, was->name)))
+            continue;
+        char *line = memory_printf("[database:%s] is not in the file any more: its clients have to "
+                                   "connect again",
+                                   was->name);
+        log_event(LOG_LEVEL_WARNING, "reload", LOG_FIELD_KIND("reason", line));
+        free(line);
     }
 }
 
@@ -124,16 +172,12 @@ static void adopt_config(struct proxy *proxy, struct config *next)
     struct lane *lane;
     struct lane *after;
     HASH_ITER (hh, proxy->lanes, lane, after) {
+        const struct config_database *was = config_find_database(old, lane->section);
         const struct config_database *now = config_find_database(next, lane->section);
-        if (!same_upstream(config_find_database(old, lane->section), now)) {
-            pool_lane_dispose(&lane->lane);
-            upstream_changed(proxy, lane->section);
-            if (now && now->password && now->user && same_text(now->user, lane->user)) {
-                memory_free_secret(lane->password);
-                lane->password = memory_strdup(now->password);
-            }
-        }
+        if (!same_upstream(was, now))
+            change_lane(proxy, lane, was, now);
     }
+    report_sections(old, next);
     proxy->config = next;
     proxy->budget.total = next->total_connections;
     for (size_t i = 0; i < proxy->pool_count; i++) {
@@ -202,7 +246,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
         tls_context_free(proxy->tls);
     proxy->tls = tls;
     adopt_config(proxy, next);
-    end_clients_without_pool(proxy);
+    end_unserved_clients(proxy);
     auth_query_reloaded(proxy);
     verifiers_refresh(proxy);
     process_allow_core_dumps(next->core_dumps);

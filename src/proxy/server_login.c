@@ -176,11 +176,18 @@ static const char *url_value(const struct config_database *database, const char 
     return NULL;
 }
 
+/* NULL when it is gone: another's server must not get this one's password. */
+static const struct config_database *section_of(const struct server *server)
+{
+    return server->lane->is_gone
+               ? NULL
+               : config_find_database(server->proxy->config, server->lane->section);
+}
+
 /* In the way of target_session_attrs=prefer-standby libpq goes through all of them twice. */
 static bool asks_twice(const struct server *server)
 {
-    const char *attributes = url_value(
-        config_find_database(server->proxy->config, server->lane->section), "target_session_attrs");
+    const char *attributes = url_value(section_of(server), "target_session_attrs");
     return attributes && strcmp(attributes, "prefer-standby") == 0;
 }
 
@@ -347,11 +354,9 @@ static char *options_of_asker(const struct config_database *database)
 
 static void start_login(struct server *server)
 {
-    struct proxy *proxy = server->proxy;
-    const struct config_database *database =
-        config_find_database(proxy->config, server->lane->section);
+    const struct config_database *database = section_of(server);
     if (!database) {
-        server_login_failed(server, "the database's section is gone");
+        server_login_failed(server, "the configuration says nothing of it any more");
         return;
     }
     server->hosts.at = -1;
@@ -394,11 +399,30 @@ static void start_login(struct server *server)
 }
 
 static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
+                        const char *error);
+
+static void look_up_hosts(struct server *server)
+{
+    const struct config_database *database = section_of(server);
+    server->backend.generation = server->lane->lane.generation;
+    if (database && database->hosts && !database->hostaddrs)
+        server->resolving = resolve_start(server->proxy->workers, database->hosts, database->ports,
+                                          on_resolved, server);
+    else
+        on_resolved(server, database ? database->hosts : NULL,
+                    database ? database->hostaddrs : NULL, database ? database->ports : NULL, NULL);
+}
+
+static void on_resolved(void *arg, const char *hosts, const char *hostaddrs, const char *ports,
                         const char *error)
 {
     struct server *server = arg;
     server->resolving = NULL;
     server->proxy->now_us = clock_now_us();
+    if (server->backend.generation != server->lane->lane.generation) {
+        look_up_hosts(server); /* the old address must not get the new password */
+        return;
+    }
     if (error) {
         server_login_failed(server, error);
         return;
@@ -454,11 +478,5 @@ void server_open(struct lane *lane)
     proxy->open_server_count++;
     upgrade_places_changed(proxy);
     renew_deadline(server);
-    const struct config_database *database = config_find_database(proxy->config, lane->section);
-    if (database && database->hosts && !database->hostaddrs)
-        server->resolving =
-            resolve_start(proxy->workers, database->hosts, database->ports, on_resolved, server);
-    else
-        on_resolved(server, database ? database->hosts : NULL,
-                    database ? database->hostaddrs : NULL, database ? database->ports : NULL, NULL);
+    look_up_hosts(server);
 }

@@ -274,6 +274,16 @@ void session_end_without_pool(struct client *client)
     free(hint);
 }
 
+void session_end_without_section(struct client *client)
+{
+    char *hint =
+        memory_printf("What the configuration says of database \"%s\" has changed: connect "
+                      "again.",
+                      client->database);
+    client_shut_down(client, hint);
+    free(hint);
+}
+
 void session_start(struct client *client, const uint8_t *body, size_t length)
 {
     char error[256];

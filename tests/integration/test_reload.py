@@ -182,6 +182,78 @@ def test_changed_upstream_is_used_by_new_connections(start_proxy, postgres):
     wait_until(lambda: now() == "dev", "the new target")
 
 
+def logins_elsewhere(postgres):
+    return {pid for (pid,) in postgres.sql("SELECT pid FROM pg_stat_activity WHERE usename = 'elsewhere'")}
+
+
+@pytest.fixture
+def elsewhere(postgres):
+    """What makes a section's keys, with a user of the upstream that only the section knows."""
+    postgres.sql("CREATE ROLE elsewhere LOGIN PASSWORD 'its own'")
+    yield lambda host="host=127.0.0.1", user="elsewhere", password="its own": {
+        "url": f"{host} port={postgres.port} dbname=app", "user": user, "password": password}
+    postgres.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'elsewhere'")
+    postgres.sql("DROP ROLE elsewhere")
+
+
+def assert_told_to_come_again(client):
+    error = client.final_error()
+    assert (error.severity, error.sqlstate) == ("FATAL", "57P01")
+    assert '"app"' in error.hint and "connect again" in error.hint
+
+
+@pytest.mark.parametrize("becomes", ["nothing", "another's"])
+def test_a_password_goes_to_no_other_server(start_proxy, postgres, elsewhere, becomes):
+    """A section is taken out, so that [database:*] is in force, or leads to another host with another user: who came
+    before may end what goes on, on the connection that is there, and no other is opened with what was its section's."""
+    proxy = start_proxy(databases={"app": elsewhere()}, automation={"size": 1, "max_overflow": 0})
+    as_elsewhere = {"user": "elsewhere", "password": "its own", "database": "app"}
+    with proxy.wire(**as_elsewhere) as busy, proxy.wire(**as_elsewhere) as idle, proxy.wire(**as_elsewhere) as waiting:
+        busy.query("BEGIN")
+        waiting.send(query("SELECT 1"))
+        proxy.wait_pool(waiting=1)
+        before = logins_elsewhere(postgres)
+        assert len(before) == 1
+        mark = len(proxy.log())
+        section = None if becomes == "nothing" else elsewhere("host=localhost hostaddr=127.0.0.1", ROLE, PASSWORD)
+        proxy.reload(**{"database:app": section})
+        for client in (idle, waiting):
+            assert_told_to_come_again(client)
+        wait_until(lambda: "configuration reloaded" in proxy.log(mark), "the end of the reload")
+        said = re.search(r"WARNING.*\[database:app\] is not in the file any more", proxy.log(mark))
+        assert bool(said) == (becomes == "nothing")
+        assert busy.query("SELECT current_user").value == "elsewhere"
+        assert busy.query("COMMIT").tags == ["COMMIT"]
+        busy.send(query("SELECT 1"))
+        assert_told_to_come_again(busy)
+        assert logins_elsewhere(postgres) <= before
+    with proxy.wire(database="app") as client:
+        assert client.query("SELECT current_user").value == ROLE
+    assert not logins_elsewhere(postgres)
+
+
+def test_a_section_that_moves_with_its_user_takes_its_clients_along(start_proxy, elsewhere):
+    proxy = start_proxy(databases={"app": elsewhere()})
+    with proxy.wire(user="elsewhere", password="its own", database="app") as client:
+        client.query("SET search_path = pg_catalog")
+        pid = client.query("SELECT pg_backend_pid()").value
+        proxy.reload(databases={"app": elsewhere("host=localhost hostaddr=127.0.0.1")})
+        assert client.query("SELECT current_user").value == "elsewhere"
+        assert client.query("SELECT pg_backend_pid()").value != pid
+        assert client.query("SHOW search_path").value == "pg_catalog"
+
+
+def test_a_section_that_is_there_again_serves_again(start_proxy, elsewhere):
+    proxy = start_proxy(databases={"app": elsewhere()})
+    as_elsewhere = {"user": "elsewhere", "password": "its own", "database": "app"}
+    for _ in range(2):
+        with proxy.wire(**as_elsewhere) as client:
+            assert client.query("SELECT current_user").value == "elsewhere"
+            proxy.reload(**{"database:app": None})
+            assert_told_to_come_again(client)
+        proxy.reload(**{"database:app": elsewhere()})
+
+
 def test_a_hundred_reloads_under_load_harm_nobody(start_proxy, postgres):
     proxy = start_proxy(pgreserve={"total_connections": 8})
     proxy.wait_warm()
