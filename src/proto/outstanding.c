@@ -179,6 +179,7 @@ void outstanding_injected(struct outstanding *o, enum outstanding_injection inje
         o->is_confused = true;
     o->is_open = false; /* what was open or skipped, this Sync ends */
     o->is_skipping = false;
+    o->syncs += injection == INJECTION_CLEAN;
     push(o, (uint8_t)injection);
 }
 
@@ -252,6 +253,7 @@ static void begin_copy_in(struct outstanding *o)
             o->syncs--;
         } else {
             o->is_confused = true; /* the server will refuse a message in mid-COPY */
+            o->syncs -= entry == INJECTION_CLEAN;
             skip_entry(o, entry);
         }
     }
@@ -311,6 +313,7 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
     if (is_injection(head) && type != 'A') {
         if (type != 'Z')
             return REPLY_SWALLOW;
+        o->syncs -= head == INJECTION_CLEAN;
         pop(o);
         return head == INJECTION_RESTORE ? REPLY_FORWARD : REPLY_SWALLOW;
     }
@@ -347,6 +350,8 @@ enum reply outstanding_answered(struct outstanding *o, uint8_t type)
         if (head == 'E' || head == 'Q')
             begin_copy_in(o);
         break;
+    case 'N': /* the client has heard it, or will, in answer to its own Parse */
+        return is_a(head, KIND_OURS) ? REPLY_SWALLOW : REPLY_FORWARD;
     case 'W':
         o->is_copying_both = true;
         break;

@@ -223,6 +223,28 @@ static void a_notification_is_never_swallowed(void **state)
     play("<Z.");
 }
 
+/* The client has heard what its own Parse said. */
+static void what_is_noticed_of_a_parse_of_ours_stays_with_us(void **state)
+{
+    (void)state;
+    outstanding_sent_as(&outstanding, OUTSTANDING_INJECTED_PARSE);
+    outstanding_sent_as(&outstanding, OUTSTANDING_PARSE);
+    assert_int_equal(outstanding_answered(&outstanding, 'N'), REPLY_SWALLOW);
+    assert_int_equal(outstanding_answered(&outstanding, '1'), REPLY_SWALLOW);
+    assert_int_equal(outstanding_answered(&outstanding, 'N'), REPLY_FORWARD);
+    play("<1 >S <Z.");
+}
+
+/* What stands before it will be answered, whatever the client sends. */
+static void our_own_sync_is_one(void **state)
+{
+    (void)state;
+    play(">P !S");
+    assert_true(outstanding_has_sync(&outstanding));
+    play("<1 <Z.");
+    assert_false(outstanding_has_sync(&outstanding));
+}
+
 static void our_own_sync_ends_what_the_client_left_open(void **state)
 {
     (void)state;
@@ -270,6 +292,8 @@ int main(void)
         TEST(replication_is_known),
         TEST(answers_to_our_own_queries_stay_with_us),
         TEST(a_notification_is_never_swallowed),
+        TEST(what_is_noticed_of_a_parse_of_ours_stays_with_us),
+        TEST(our_own_sync_is_one),
         TEST(our_own_sync_ends_what_the_client_left_open),
         TEST(a_deep_pipeline_is_counted),
     };
