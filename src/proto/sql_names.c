@@ -315,10 +315,14 @@ void sql_statement_names(const char *text, size_t length, sql_statement_callback
         token = next_token(&reader);
         if (!begins)
             continue;
-        if (is_deallocate && is_word(&token, "prepare"))
-            token = next_token(&reader);
         struct reader ahead = reader;
         struct token next = next_token(&ahead);
+        bool is_name = next.kind == TOKEN_WORD || is_mark(&next, '"');
+        if (is_deallocate && is_word(&token, "prepare") && is_name) {
+            token = next;
+            reader = ahead;
+            next = next_token(&ahead);
+        }
         if (is_word(&token, "u") && is_mark(&next, '&')) /* U&"..." */
             named(arg, NULL, 0);
         else

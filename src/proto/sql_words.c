@@ -280,11 +280,11 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
         scan->signs |= SQL_SIGN_PREPARE | SQL_SIGN_STATEMENT;
         return STATEMENT_OTHER;
     case STATEMENT_DEALLOCATE:
-        if (word->role == ROLE_PREPARE)
-            return STATEMENT_DEALLOCATE;
         if (word->role != ROLE_ALL)
             scan->signs |= SQL_SIGN_STATEMENT;
-        return STATEMENT_OTHER;
+        return word->role == ROLE_PREPARE && scan->previous == ROLE_DEALLOCATE
+                   ? STATEMENT_DEALLOCATE /* unless that is the name */
+                   : STATEMENT_OTHER;
     case STATEMENT_EXPLAIN:
         if (word->role == ROLE_EXECUTE)
             scan->signs |= SQL_SIGN_STATEMENT;

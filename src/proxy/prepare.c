@@ -150,8 +150,7 @@ static bool is_unsure(const struct server *server, const struct statement *state
            expected_decides_statement(&server->statements, statement);
 }
 
-/* Ends a batch of ours, which must not seem to be one that the client has begun. */
-static void queue_sync(struct server *server)
+void prepare_queue_sync(struct server *server)
 {
     static const uint8_t sync_message[] = {'S', 0, 0, 0, 4};
     stream_queue(&server->stream, sync_message, sizeof(sync_message));
@@ -164,7 +163,7 @@ void prepare_trim(struct client *client, struct server *server)
         return;
     evict(client, server);
     if (server->outstanding.is_open)
-        queue_sync(server);
+        prepare_queue_sync(server);
 }
 
 /* Nothing may stand in the way of a Parse: what an error has skipped is not always known in time. */
@@ -378,6 +377,9 @@ static struct prepared_head translate_use(struct client *client, struct server *
             settle_note_signs(client, own->signs, (const char *)own->body, length);
             client_query_keep(client, own->body, length);
         }
+        if (type == 'B' && own && (own->signs & SQL_SIGN_DEALLOCATE) &&
+            prepare_bind_deallocate(client, own, before, before_length))
+            return (struct prepared_head){.is_changed = true};
         bool may_be_skipped = client->provided > 0 && outstanding_has_sync(&server->outstanding);
         if (client->has_own_unnamed && !may_be_skipped)
             return prepare_passes();
@@ -482,18 +484,12 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
         unnamed_dropped(&client->statements);
         if (!(signs & SQL_SIGN_DEALLOCATE))
             return prepare_passes();
-        return prepare_translate_deallocate(client, type, bytes, at_hand, message, before,
-                                            before_length);
+        return prepare_query_deallocate(client, bytes, at_hand, message, before, before_length);
     case 'P':
         if (at_hand > PREPARE_HEADER_BYTES && bytes[PREPARE_HEADER_BYTES] == 0) {
             keep_unnamed(client, bytes, at_hand, message, signs);
-            struct prepared_head changed = {0};
-            if (signs & SQL_SIGN_DEALLOCATE)
-                changed = prepare_translate_deallocate(client, type, bytes, at_hand, message,
-                                                       before, before_length);
             outstanding_sent_as(&server->outstanding, OUTSTANDING_UNNAMED_PARSE);
-            changed.is_recorded = true;
-            return changed;
+            return (struct prepared_head){.is_recorded = true};
         }
         return translate_parse(client, server, bytes, at_hand, message, signs, before,
                                before_length);
@@ -525,7 +521,7 @@ void prepare_make_private(struct client *client, struct server *server)
         prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
         outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
     }
-    queue_sync(server);
+    prepare_queue_sync(server);
     client->has_private_names = true;
     settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }

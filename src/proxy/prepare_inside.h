@@ -29,10 +29,15 @@ void prepare_no_name(const struct client *client, char name[STATEMENT_NAME_BYTES
  * statement under that name, which the server refuses if so, and its Close. */
 void prepare_queue_probe(struct client *client, const char *name);
 
-/* A Query, or a Parse of the unnamed statement, that deallocates a statement of the protocol. */
-struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t type,
-                                                  const uint8_t *bytes, size_t at_hand,
-                                                  uint32_t message, const uint8_t *before,
-                                                  size_t before_length);
+/* Ends a batch of ours, which must not seem to be one that the client has begun. */
+void prepare_queue_sync(struct server *server);
+
+/* A Query that may deallocate a statement of the protocol. */
+struct prepared_head prepare_query_deallocate(struct client *client, const uint8_t *bytes,
+                                              size_t at_hand, uint32_t message,
+                                              const uint8_t *before, size_t before_length);
+/* A Bind of the unnamed statement, if that deallocates one of the protocol.  False: it does not, and nothing was queued. */
+bool prepare_bind_deallocate(struct client *client, const struct unnamed *unnamed,
+                             const uint8_t *before, size_t before_length);
 
 #endif

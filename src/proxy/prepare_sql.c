@@ -2,7 +2,8 @@
  * prepare_sql.c - where SQL meets prepared statements, and session state that a pool does not want.
  *
  * DEALLOCATE of a statement that the client prepared by the protocol: others use what is there under our name, so a
- * sacrifice is prepared for the server to deallocate, and its answer is the client's.  Whatever else names one (EXECUTE,
+ * sacrifice is prepared for the server to deallocate when it is run (a Query, or a Bind of the unnamed statement), and its
+ * answer is the client's.  Whatever else names one (EXECUTE,
  * PREPARE, a DEALLOCATE among other statements) needs the names to be the client's own on its backend.  And `pin = deny`: a statement
  * that would tie its backend is replaced by one that raises an error which explains, so that the transaction
  * that it stands in fails as with any other error.
@@ -17,7 +18,9 @@
 #include "proto/sqlstate.h"
 #include "proxy/prepare_inside.h"
 
-#define DEALLOCATE_MAX 256u /* longer queries are no plain DEALLOCATE */
+#define DEALLOCATE_MAX       256u /* longer queries are no plain DEALLOCATE */
+#define DEALLOCATE_TEXT_MAX  (DEALLOCATE_MAX - 2 * PREPARE_HEADER_BYTES)
+#define DEALLOCATE_SQL_BYTES (STATEMENT_NAME_BYTES + 20)
 
 /* ---- DEALLOCATE in SQL, which some drivers say for Close ---- */
 
@@ -57,7 +60,9 @@ static bool read_deallocate(const char *text, char *name, size_t *length)
     size_t count = 0;
     if (!skip_word(&at, "deallocate"))
         return false;
-    skip_word(&at, "prepare");
+    const char *word = at;
+    if (skip_word(&at, "prepare") && (*at == ';' || *at == '\0'))
+        at = word; /* a statement of that name */
     if (*at == '"') {
         for (at++; *at && *at != '"'; at++)
             name[count++] = *at;
@@ -75,53 +80,89 @@ static bool read_deallocate(const char *text, char *name, size_t *length)
     return count > 0 && *at == '\0';
 }
 
-/* Makes a statement for the server to deallocate: the client's own stays for others.  Should an error before it make the
- * server skip all this, the client's name is still there. */
-static void queue_sacrifice(struct client *client, struct server *server,
-                            struct statement *statement, const char *name, size_t length)
+/* The statement of the protocol that the text deallocates, and its name; NULL when it does something else. */
+static struct statement *find_deallocated(const struct client *client, const char *text,
+                                          char name[DEALLOCATE_MAX], size_t *length)
 {
-    static const uint8_t body[] = "SELECT 1\0\0"; /* and no parameter types */
+    if (client->server->status == 'E' || strlen(text) >= DEALLOCATE_TEXT_MAX ||
+        !read_deallocate(text, name, length))
+        return NULL;
+    return client_statement_find(&client->statements, name, *length);
+}
+
+/* Makes a statement for the server to deallocate by `sql`: the client's own stays for others.  What the server may not do,
+ * because of an error before it or a failed transaction, it does not answer: then the client's name is still there.  The text is
+ * one that needs no snapshot, for a transaction's first may have to come later. */
+static void queue_sacrifice(struct client *client, struct server *server, const char *name,
+                            size_t length, enum outstanding_entry parse,
+                            char sql[DEALLOCATE_SQL_BYTES])
+{
+    static const uint8_t body[] = "SHOW role\0\0"; /* and no parameter types */
+    struct statement *statement = client_statement_find(&client->statements, name, length);
+    char victim[STATEMENT_NAME_BYTES];
     char none[STATEMENT_NAME_BYTES];
+    snprintf(victim, sizeof(victim), "%sgone", client->proxy->statements.prefix);
     prepare_no_name(client, none);
+    prepare_queue_close(server, victim);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    prepare_queue_parse(server, victim, body, sizeof(body));
+    outstanding_sent_as(&server->outstanding, parse);
     prepare_queue_close(server, none);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_CLOSE);
     expect_answer(&server->statements, EXPECT_CLIENT_CLOSE, statement, name, length);
-    prepare_queue_parse(server, none, body, sizeof(body));
-    outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
+    client_statement_remove(prepare_table(client), &client->statements, name, length);
+    snprintf(sql, DEALLOCATE_SQL_BYTES, "DEALLOCATE %s", victim);
 }
 
-/* A Query, or a Parse of the unnamed statement, that deallocates a statement of the protocol. */
-struct prepared_head prepare_translate_deallocate(struct client *client, uint8_t type,
-                                                  const uint8_t *bytes, size_t at_hand,
-                                                  uint32_t message, const uint8_t *before,
-                                                  size_t before_length)
+/* What the server has not answered yet may have failed: then it does not take the sacrifice, and without a Sync behind that it
+ * would not look at the Query either. */
+struct prepared_head prepare_query_deallocate(struct client *client, const uint8_t *bytes,
+                                              size_t at_hand, uint32_t message,
+                                              const uint8_t *before, size_t before_length)
 {
     struct server *server = client->server;
+    bool was_open = server->outstanding.is_open;
     char name[DEALLOCATE_MAX];
-    char sql[STATEMENT_NAME_BYTES + 20];
+    char sql[DEALLOCATE_SQL_BYTES];
     size_t length;
-    size_t text_at = PREPARE_HEADER_BYTES + (type == 'P');
-    if (at_hand != (size_t)message + 1 || at_hand > DEALLOCATE_MAX || at_hand <= text_at ||
-        !memchr(bytes + text_at, 0, at_hand - text_at) || server->status == 'E' ||
-        !read_deallocate((const char *)bytes + text_at, name, &length))
-        return prepare_passes();
-    struct statement *statement = client_statement_find(&client->statements, name, length);
-    if (!statement)
+    if (at_hand != (size_t)message + 1 || at_hand > DEALLOCATE_MAX ||
+        memchr(bytes + PREPARE_HEADER_BYTES, 0, message) != bytes + message ||
+        !find_deallocated(client, (const char *)bytes + PREPARE_HEADER_BYTES, name, &length))
         return prepare_passes();
     stream_queue(&server->stream, before, before_length);
-    queue_sacrifice(client, server, statement, name, length);
+    queue_sacrifice(client, server, name, length,
+                    was_open ? OUTSTANDING_UNTRACKED_PARSE : OUTSTANDING_QUIET_PARSE, sql);
+    if (!was_open)
+        prepare_queue_sync(server);
     struct buffer changed = {0};
-    size_t text_end = text_at + strlen((const char *)bytes + text_at) + 1;
-    snprintf(sql, sizeof(sql), "DEALLOCATE %snone", client->proxy->statements.prefix);
-    size_t mark = build_begin(&changed, (char)type);
-    if (type == 'P')
-        build_text(&changed, "");
-    build_text(&changed, sql);
-    buffer_append(&changed, bytes + text_end, at_hand - text_end);
-    build_end(&changed, mark);
+    build_query(&changed, sql);
     stream_queue_buffer(&server->stream, &changed);
-    client_statement_remove(prepare_table(client), &client->statements, name, length);
     return (struct prepared_head){.taken = at_hand, .is_changed = true};
+}
+
+bool prepare_bind_deallocate(struct client *client, const struct unnamed *unnamed,
+                             const uint8_t *before, size_t before_length)
+{
+    struct server *server = client->server;
+    const char *text = (const char *)unnamed->body;
+    char name[DEALLOCATE_MAX];
+    char sql[DEALLOCATE_SQL_BYTES];
+    size_t length;
+    if (!find_deallocated(client, text, name, &length))
+        return false;
+    stream_queue(&server->stream, before, before_length);
+    queue_sacrifice(client, server, name, length, OUTSTANDING_UNTRACKED_PARSE, sql);
+    struct buffer other = {0};
+    size_t text_end = strlen(text) + 1;
+    build_text(&other, sql);
+    if (unnamed->length > text_end) /* parameter types, which nothing uses */
+        buffer_append(&other, text + text_end, unnamed->length - text_end);
+    prepare_queue_parse(server, "", buffer_bytes(&other), buffer_length(&other));
+    buffer_free(&other);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_PROVIDED_UNNAMED);
+    client->provided++;
+    client->has_own_unnamed = false; /* another Bind means what the client has said */
+    return true;
 }
 
 /* ---- EXECUTE and its kin in SQL, of what was prepared by the protocol ---- */
@@ -149,8 +190,8 @@ bool prepare_is_named_in(const struct client *client, bool is_kept, const char *
     char name[DEALLOCATE_MAX];
     size_t name_length;
     struct search search = {.statements = &client->statements};
-    bool is_translated = !is_kept && length < DEALLOCATE_MAX - 2 * PREPARE_HEADER_BYTES &&
-                         read_deallocate(text, name, &name_length);
+    bool is_translated =
+        !is_kept && length < DEALLOCATE_TEXT_MAX && read_deallocate(text, name, &name_length);
     if (!client->statements.by_name || is_translated || !may_pin(client))
         return false;
     sql_statement_names(text, length, look_up, &search);

@@ -60,6 +60,20 @@ CASES = {
     "a DEALLOCATE that was skipped took nothing": [
         batch("parse", parse("a", SELECT)), pipeline("behind an error", run("b") + query("DEALLOCATE a"), run("a")),
         pipeline("behind an error", run("b") + parse("", "DEALLOCATE a") + run(""), run("a"))],
+    "DEALLOCATE behind an error in a pipeline of queries": [
+        batch("parse", parse("a", SELECT)),
+        Step(query("BEGIN") + query("SELECT 1/0") + query("DEALLOCATE a") + query("ROLLBACK"), 4, "pipeline"),
+        batch("run", run("a"))],
+    "a statement is not used across a DEALLOCATE in a pipeline of queries": [
+        batch("parse", parse("a", SELECT)),
+        Step(query("BEGIN") + query("SELECT 1/0") + query("DEALLOCATE a") + query("ROLLBACK") + run("a") + sync(), 5, "failed"),
+        Step(query("BEGIN") + query("DEALLOCATE a") + query("ROLLBACK") + run("a") + sync(), 4, "done")],
+    "DEALLOCATE takes no snapshot": [
+        batch("parse", parse("a", SELECT)), q("BEGIN"), q("DEALLOCATE a"),
+        q("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), q("COMMIT"), batch("run", run("a"))],
+    "DEALLOCATE by Bind in a failed transaction": [
+        batch("parse", parse("a", SELECT) + parse("", "DEALLOCATE a")), x("BEGIN"), batch("parse", parse("", "DEALLOCATE a")),
+        pipeline("fail", run("missing"), run("")), q("ROLLBACK"), batch("run", run("a"))],
     "what an aborted transaction set back is reported before ReadyForQuery": [
         x("BEGIN"), q("SET TimeZone TO 'Asia/Tokyo'"), x("DISCARD ALL"), q("COMMIT"), q("SHOW TimeZone")],
     "RESET goes back to the start-up packet and reports it once": [

@@ -39,6 +39,19 @@ STATEMENTS = {
     "DEALLOCATE among others": deallocated("a", "SELECT 1; DEALLOCATE a; SELECT 2"),
     "DEALLOCATE of two": [prepared("a", ONE), prepared("b", PLUS), q("DEALLOCATE a; DEALLOCATE b"), run("a"), run("b", 1)],
     "DEALLOCATE in a long text": deallocated("a", "DEALLOCATE a" + " " * 400),
+    "DEALLOCATE that is only prepared": [
+        prepared("a", ONE), batch("parse", parse("", "DEALLOCATE a") + describe("S", "")), run("a"),
+        batch("parse", parse("", "DEALLOCATE a") + describe("S", "")), run(""), run("a"), run("")],
+    "DEALLOCATE that is run twice": [
+        prepared("a", ONE), batch("twice", parse("", "DEALLOCATE a") + (bind() + execute()) * 2), run("a")],
+    "DEALLOCATE that is prepared before its statement": [
+        batch("parse", parse("", "DEALLOCATE a") + parse("a", ONE)), run(""), run("a")],
+    "DEALLOCATE that is run by a pipeline": [
+        prepared("a", ONE), batch("pipeline", extended(ONE) + extended("DEALLOCATE a") + extended(ONE)), run("a")],
+    "DEALLOCATE of prepare": deallocated("prepare", "DEALLOCATE prepare"),
+    "DEALLOCATE of prepare among others": deallocated("prepare", "SELECT 1; DEALLOCATE Prepare; SELECT 2"),
+    "DEALLOCATE PREPARE of prepare": deallocated("prepare", "DEALLOCATE PREPARE prepare"),
+    "a name that is cut is told once": [prepared("a", "SELECT 1 AS " + "n" * 70), run("a"), run("a")],
     "DEALLOCATE that is a statement itself": [prepared("a", ONE), prepared("d", "DEALLOCATE a"), run("d"), run("a"), run("d")],
     "EXECUTE": [prepared("a", PLUS), q("EXECUTE a(1)"), x("EXECUTE a(2)"), run("a", 3), q("DEALLOCATE a"), q("EXECUTE a(4)")],
     "EXECUTE in EXPLAIN": [prepared("a", PLUS), q("EXPLAIN (COSTS off) EXECUTE a(1)")],

@@ -128,6 +128,8 @@ static void test_prepared_statements_are_named_as_the_server_reads_them(void **s
     assert_statements("EXECUTE u", "u ");
     assert_statements("SELECT 'EXECUTE a', $$EXECUTE b$$ -- EXECUTE c", "");
     assert_statements("DEALLOCATE", "");
+    assert_statements("DEALLOCATE prepare; DEALLOCATE PREPARE prepare", "prepare prepare ");
+    assert_statements("DEALLOCATE PREPARE \"a\"; DEALLOCATE PREPARE", "a prepare ");
     assert_statements("EXECUTE nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnX",
                       "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn ");
 }
