@@ -52,14 +52,27 @@ struct statement *statement_intern(struct statement_table *table, const uint8_t 
     return statement;
 }
 
+/* Its key is one of a kind. */
+struct statement *statement_own(struct statement_table *table, const uint8_t *body, size_t length)
+{
+    char under[STATEMENT_NAME_BYTES];
+    int bytes = snprintf(under, sizeof(under), "%s%llx", table->prefix,
+                         (unsigned long long)table->last_number + 1);
+    struct statement *statement = statement_intern(table, body, length, under, (size_t)bytes);
+    statement->is_own = true;
+    return statement;
+}
+
 struct statement *statement_renew(struct statement_table *table, struct statement *old)
 {
     if (old->is_current) {
         HASH_DEL(table->by_body, old);
         old->is_current = false;
     }
-    return statement_intern(table, old->body, old->length, old->body + old->length,
-                            old->key_length - old->length);
+    struct statement *other = statement_intern(
+        table, old->body, old->length, old->body + old->length, old->key_length - old->length);
+    other->is_own = old->is_own;
+    return other;
 }
 
 void statement_drop(struct statement_table *table, struct statement *statement)

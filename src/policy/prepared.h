@@ -26,6 +26,7 @@ struct statement {
     UT_hash_handle hh; /* by body */
     int references;
     bool is_current; /* in the table: the one that a new Parse of this body means */
+    bool is_own;     /* of one client alone: statement_own() */
     uint32_t signs;  /* of its text (proto/sql.h): they count whenever it is executed */
     uint64_t
         wanted; /* number of the newest Parse by a client: backends that prepared it earlier do so anew */
@@ -52,6 +53,8 @@ void statement_table_init(struct statement_table *table, uint64_t random);
  * their meaning when they are parsed (a time without a zone), so a text under others is another statement. */
 struct statement *statement_intern(struct statement_table *table, const uint8_t *body,
                                    size_t length, const void *under, size_t under_length);
+/* One that nobody else will get, for it is read under settings that cannot be told; with a reference for the caller. */
+struct statement *statement_own(struct statement_table *table, const uint8_t *body, size_t length);
 /* The same body under a new name: the old one's plan may be in use. */
 struct statement *statement_renew(struct statement_table *table, struct statement *old);
 void statement_drop(struct statement_table *table, struct statement *statement);

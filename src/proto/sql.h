@@ -46,7 +46,8 @@ enum sql_sign {
     SQL_SIGN_TRIGGER = 1 << 25,     /* the word itself: one may have been made */
     SQL_SIGN_STATEMENT = 1 << 26,   /* PREPARE, EXECUTE, DEALLOCATE: sql_names.h tells of which */
     SQL_SIGN_LOCAL_RESET = 1 << 27, /* SET LOCAL ... TO DEFAULT */
-    SQL_SIGN_DEFAULTS = 1 << 28     /* ALTER ROLE or DATABASE .. SET: what logins bring changes */
+    SQL_SIGN_DEFAULTS = 1 << 28,    /* ALTER ROLE or DATABASE .. SET: what logins bring changes */
+    SQL_SIGN_LOCAL = 1 << 29        /* SET LOCAL */
 };
 
 /* Lexer state between two pieces.  Opaque by custom: only sql.c looks inside. */

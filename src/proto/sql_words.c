@@ -240,6 +240,8 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
                : word->role == ROLE_CREATE || word->role == ROLE_CHANGE ? STATEMENT_DATABASE
                                                                         : STATEMENT_OTHER;
     case STATEMENT_SET:
+        if (word->role == ROLE_LOCAL)
+            scan->signs |= SQL_SIGN_LOCAL;
         if (word->role == ROLE_LOCAL || word->role == ROLE_TRANSACTION ||
             word->role == ROLE_CONSTRAINTS)
             return STATEMENT_SET_SCOPE;

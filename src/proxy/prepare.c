@@ -173,13 +173,40 @@ static void clear_name(struct server *server, const struct statement *statement)
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
 }
 
-/* Sees to it that the backend has the statement. */
-static void provide(struct client *client, struct server *server, struct statement *statement)
+/* A text means what it does by the settings that are in force when it is parsed (a date's order, search_path).  These are told
+ * by `settings`, but for what the transaction has set, SET LOCAL before all, and what ties a client: temporary tables hide others.
+ * Nobody else may meet what is parsed then. */
+static bool reads_its_own_way(const struct client *client)
+{
+    return client->has_set || ((client->pins | client->asks) &
+                               (PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_TEMP) | PIN_BIT(PIN_ROLE)));
+}
+
+/* The client's name stands for a statement that nobody else has. */
+static struct statement *make_own(struct client *client, const struct head *head,
+                                  const struct statement *statement)
+{
+    struct statement_table *table = prepare_table(client);
+    struct statement *own = statement_own(table, statement->body, statement->length);
+    own->signs = statement->signs;
+    client_statement_remove(table, &client->statements, head->name, head->name_length);
+    client_statement_add(table, &client->statements, head->name, head->name_length, own);
+    statement_drop(table, own); /* the map has its own reference */
+    return own;
+}
+
+/* Sees to it that the backend has the statement, or one of the client's own in its place.  Returns which. */
+static struct statement *provide(struct client *client, struct server *server,
+                                 const struct head *head, struct statement *statement)
 {
     const struct statement_table *table = prepare_table(client);
     const struct backend_statement *there = backend_statement_use(&server->statements, statement);
     if (there && backend_statement_is_fresh(there, table) && !is_unsure(server, statement))
-        return;
+        return statement;
+    if (!statement->is_own && reads_its_own_way(client)) {
+        statement = make_own(client, head, statement);
+        there = NULL;
+    }
     if (!there)
         evict(client, server);
     clear_name(server, statement);
@@ -187,6 +214,7 @@ static void provide(struct client *client, struct server *server, struct stateme
     outstanding_sent_as(&server->outstanding, OUTSTANDING_INJECTED_PARSE);
     expect_answer(&server->statements, EXPECT_PARSE, statement, NULL, 0);
     backend_statement_add(table, &server->statements, statement);
+    return statement;
 }
 
 /* The unnamed statement that is there may be another client's: this one's own takes its place, or none. */
@@ -243,7 +271,7 @@ static void queue_head(struct server *server, uint8_t type, uint32_t message,
 static void parse_again(struct client *client, struct server *server, uint32_t message,
                         const struct head *head, struct statement *statement)
 {
-    provide(client, server, statement);
+    statement = provide(client, server, head, statement);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_PARSE);
     expect_answer(&server->statements, EXPECT_ERROR, statement, NULL, 0);
     queue_head(server, 'P', message, head, statement->name);
@@ -271,15 +299,25 @@ static struct statement *renewed(struct statement_table *table, struct statement
     return other;
 }
 
+/* What the client's Parse means now; with a reference for the caller. */
+static struct statement *statement_of(const struct client *client, const uint8_t *body,
+                                      size_t length)
+{
+    struct buffer under = {0};
+    if (reads_its_own_way(client))
+        return statement_own(prepare_table(client), body, length);
+    settings_under(client, &under);
+    struct statement *statement = statement_intern(prepare_table(client), body, length,
+                                                   buffer_bytes(&under), buffer_length(&under));
+    buffer_free(&under);
+    return statement;
+}
+
 static void parse_new(struct client *client, struct server *server, uint32_t message,
                       uint32_t signs, const struct head *head, const uint8_t *body, size_t length)
 {
     struct statement_table *table = prepare_table(client);
-    struct buffer under = {0};
-    settings_under(client, &under);
-    struct statement *statement =
-        statement_intern(table, body, length, buffer_bytes(&under), buffer_length(&under));
-    buffer_free(&under);
+    struct statement *statement = statement_of(client, body, length);
     if (statement->references > 1 &&
         client_statement_name(&client->statements, statement->name, strlen(statement->name)))
         statement = renewed(table, statement); /* two names of one client are two statements */
@@ -392,7 +430,7 @@ static struct prepared_head translate_use(struct client *client, struct server *
     if (!statement)
         return prepare_passes();
     stream_queue(&server->stream, before, before_length);
-    provide(client, server, statement);
+    statement = provide(client, server, &head, statement);
     queue_head(server, type, message, &head, statement->name);
     if (type == 'B') {
         settle_note_signs(client, statement->signs, (const char *)statement->body,

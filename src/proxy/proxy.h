@@ -195,12 +195,12 @@ struct client {
     bool is_direct_tls : 1;    /* which was a ClientHello's; its handshake has not been looked at */
     bool has_asked_tls : 1;    /* SSLRequest was answered */
     bool has_asked_gss : 1;
-    bool has_own_unnamed : 1; /* the backend's unnamed statement is its own, or there is none */
-    bool
-        has_unbound_parse : 1; /* an unnamed statement that is not kept, and that no Bind has used yet */
+    bool has_own_unnamed : 1;   /* the backend's unnamed statement is its own, or there is none */
+    bool has_unbound_parse : 1; /* an unnamed statement is not kept, and no Bind has used it yet */
     bool
         has_set_unnamed : 1; /* a Parse or Close of its unnamed statement was sent since the last Sync */
     bool saw_copy : 1;       /* the last text may be a COPY */
+    bool has_set : 1;        /* its transaction may have settings that `settings` does not tell */
     uint8_t database_step;      /* enum database_step (clear.h) */
     bool changes_defaults : 1;  /* ALTER ROLE or DATABASE .. SET is done, if not committed yet */
     bool has_private_names : 1; /* its statements are on its backend under its own names */

@@ -187,8 +187,10 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     struct prepared_head head = {0};
     if (server->outstanding.count == 0)
         client->request_us = client->proxy->now_us;
-    if (outstanding_is_empty(&server->outstanding) && server->status == 'I')
+    if (outstanding_is_empty(&server->outstanding) && server->status == 'I') {
         client->transaction_us = client->proxy->now_us;
+        client->has_set = false;
+    }
     client->last_type = type;
     server->has_settled_first = false;
     stats_message(client, type);

@@ -28,6 +28,8 @@
 
 #define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
 #define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
+/* What a transaction's later statements mean may be another thing behind these. */
+#define SIGNS_OF_SETTINGS (SQL_SIGN_SET | SQL_SIGN_LOCAL | SQL_SIGN_TEMP | SQL_SIGN_RESET)
 
 static struct settings_table *table_of(const struct client *client)
 {
@@ -258,6 +260,7 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
                             : signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG) ? SQL_CONFIG_UNKNOWN
                                                                        : 0);
     client->asks |= verdict.asks;
+    client->has_set |= (signs & SIGNS_OF_SETTINGS) || (verdict.asks & PIN_BIT(PIN_SETTING));
     note_sequences(client, signs);
     settle_pin(client, verdict.pins & ~PIN_BIT(PIN_SEQUENCE));
     if ((signs & SQL_SIGN_CODE) || ((signs & SQL_SIGN_FUNCTION) && asks_functions)) {

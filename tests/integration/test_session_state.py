@@ -103,6 +103,68 @@ def test_named_statements_of_two_clients_do_not_meet(narrow):
             assert second.ask(bind("", "S_1"), execute()).value == "second"
 
 
+DATE = "SELECT date '01/02/2020'"
+MONTH_FIRST, DAY_FIRST = "2020-01-02", "2020-02-01"
+READ_OTHERWISE = {
+    "SET LOCAL": ("BEGIN", "SET LOCAL datestyle = 'ISO, DMY'"),
+    "set_config for the transaction": ("BEGIN", "SELECT set_config('datestyle', 'ISO, DMY', true)"),
+    "code": ("BEGIN", "DO $$BEGIN SET datestyle = 'ISO, DMY'; END$$"),
+    "SET in the same transaction": ("BEGIN", "SET datestyle = 'ISO, DMY'"),
+    "SET in the same text": ("BEGIN; SET datestyle = 'ISO, DMY'",),
+}
+
+
+@pytest.mark.parametrize("how", READ_OTHERWISE)
+def test_a_statement_means_what_ones_own_settings_say(start_proxy, how):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first, proxy.wire() as second, proxy.wire() as third:
+        second.ask(parse("s", DATE))
+        third.query("DEALLOCATE ALL")  # so that it is not on the backend any more
+        for statement in READ_OTHERWISE[how]:
+            assert not first.query(statement).errors
+        assert first.ask(parse("s", DATE), bind("", "s"), execute()).value == DAY_FIRST
+        assert not first.query("COMMIT").errors
+        assert second.ask(bind("", "s"), execute()).value == MONTH_FIRST
+        assert second.ask(parse("t", DATE), bind("", "t"), execute()).value == MONTH_FIRST
+        assert first.ask(bind("", "s"), execute()).value == DAY_FIRST
+
+
+@pytest.mark.parametrize("how", READ_OTHERWISE)
+def test_what_is_prepared_again_under_other_settings_is_nobody_elses(start_proxy, how):
+    """The statement is one of both clients, and not on the backend when the first uses it under settings of its own."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first, proxy.wire() as second, proxy.wire() as third:
+        for client in (first, second):
+            client.ask(parse("s", DATE))
+        third.query("DEALLOCATE ALL")
+        for statement in READ_OTHERWISE[how]:
+            assert not first.query(statement).errors
+        assert first.ask(bind("", "s"), execute()).rows
+        assert not first.query("COMMIT").errors
+        assert second.ask(bind("", "s"), execute()).value == MONTH_FIRST
+
+
+def test_what_a_temporary_table_hid_is_not_hidden_from_others(start_proxy, postgres):
+    control = postgres.superuser_connection("app")
+    control.cursor().execute("CREATE TABLE seen (a int); INSERT INTO seen VALUES (1); GRANT SELECT ON seen TO proxy")
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first, proxy.wire() as second:
+        assert second.ask(parse("s", "SELECT * FROM seen")).kinds == "1Z"
+        first.query("DEALLOCATE ALL")
+        first.query("CREATE TEMP TABLE seen (x text, y text)")
+        assert first.ask(parse("s", "SELECT * FROM seen"), bind("", "s"), execute()).kinds == "12CZ"
+        first.query("DROP TABLE seen")
+        second.query("BEGIN")
+        assert second.ask(bind("", "s"), execute()).value == "1"
+        second.query("COMMIT")
+        first.query("BEGIN; SET LOCAL search_path = pg_catalog")
+        assert first.ask(parse("t", "SELECT * FROM seen")).error.sqlstate == "42P01"
+        first.query("ROLLBACK")
+        assert second.ask(bind("", "s"), execute()).value == "1"
+    control.cursor().execute("DROP TABLE seen")
+    control.close()
+
+
 def test_named_statement_does_not_outlive_its_client(narrow):
     for _ in range(5):
         with narrow.wire() as client:
