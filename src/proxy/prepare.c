@@ -541,29 +541,6 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
     }
 }
 
-/* ---- a client that looks ---- */
-
-/* While anything is open, a Sync of ours would end it: then the view shows our names. */
-void prepare_make_private(struct client *client, struct server *server)
-{
-    const struct backend_statement *there;
-    const struct client_statement *each;
-    if (!outstanding_is_ours(&server->outstanding) || server->status == 'E')
-        return;
-    TAILQ_FOREACH (there, &server->statements.used, link) {
-        prepare_queue_close(server, there->statement->name);
-        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
-    }
-    backend_statements_clear(prepare_table(client), &server->statements);
-    for (each = client->statements.by_name; each; each = each->hh.next) {
-        prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
-        outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
-    }
-    prepare_queue_sync(server);
-    client->has_private_names = true;
-    settle_pin(client, PIN_BIT(PIN_STATEMENTS));
-}
-
 /* More statements are on their way than are kept, and a Sync among them has the server answer: that is waited for.  Without
  * one it may not answer, and what comes then is not kept. */
 static bool awaits_too_many(const struct client *client, const struct server *server)

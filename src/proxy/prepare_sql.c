@@ -17,6 +17,7 @@
 #include "proto/sql_names.h"
 #include "proto/sqlstate.h"
 #include "proxy/prepare_inside.h"
+#include "proxy/settle.h"
 
 #define DEALLOCATE_MAX       256u /* longer queries are no plain DEALLOCATE */
 #define DEALLOCATE_TEXT_MAX  (DEALLOCATE_MAX - 2 * PREPARE_HEADER_BYTES)
@@ -206,6 +207,29 @@ void prepare_queue_probe(struct client *client, const char *name)
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_PARSE);
     prepare_queue_close(server, name);
     outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+}
+
+/* ---- a client that looks ---- */
+
+/* While anything is open, a Sync of ours would end it: then the view shows our names. */
+void prepare_make_private(struct client *client, struct server *server)
+{
+    const struct backend_statement *there;
+    const struct client_statement *each;
+    if (!outstanding_is_ours(&server->outstanding) || server->status == 'E')
+        return;
+    TAILQ_FOREACH (there, &server->statements.used, link) {
+        prepare_queue_close(server, there->statement->name);
+        outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
+    }
+    backend_statements_clear(prepare_table(client), &server->statements);
+    for (each = client->statements.by_name; each; each = each->hh.next) {
+        prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
+        outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
+    }
+    prepare_queue_sync(server);
+    client->has_private_names = true;
+    settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }
 
 /* ---- a pool that does not pin ---- */
