@@ -211,11 +211,41 @@ void prepare_queue_probe(struct client *client, const char *name)
 
 /* ---- a client that looks ---- */
 
+/* One that cannot be prepared any more (its table is gone) must take no other with it, nor the client's transaction. */
+static void queue_quiet_parse(struct server *server, const char *name, const uint8_t *body,
+                              size_t length, const char *rollback)
+{
+    prepare_queue_parse(server, name, body, length);
+    outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
+    prepare_queue_sync(server);
+    if (server->status == 'T')
+        settle_queue_aside(server, rollback, INJECTION_CLEAN);
+}
+
+static void queue_private_parses(struct client *client, struct server *server)
+{
+    const struct client_statement *each;
+    const struct unnamed *unnamed = unnamed_current(&client->statements);
+    char sql[3][STATEMENT_NAME_BYTES + 30];
+    const char *words[] = {"SAVEPOINT", "ROLLBACK TO SAVEPOINT", "RELEASE SAVEPOINT"};
+    for (int i = 0; i < 3; i++)
+        snprintf(sql[i], sizeof(sql[i]), "%s %slook", words[i], prepare_table(client)->prefix);
+    if (server->status == 'T')
+        settle_queue_aside(server, sql[0], INJECTION_CLEAN);
+    for (each = client->statements.by_name; each; each = each->hh.next)
+        queue_quiet_parse(server, each->name, each->statement->body, each->statement->length,
+                          sql[1]);
+    if (unnamed && !client->has_own_unnamed)
+        queue_quiet_parse(server, "", unnamed->body, unnamed->length, sql[1]);
+    client->has_own_unnamed = true;
+    if (server->status == 'T')
+        settle_queue_aside(server, sql[2], INJECTION_CLEAN);
+}
+
 /* While anything is open, a Sync of ours would end it: then the view shows our names. */
 void prepare_make_private(struct client *client, struct server *server)
 {
     const struct backend_statement *there;
-    const struct client_statement *each;
     if (!outstanding_is_ours(&server->outstanding) || server->status == 'E')
         return;
     TAILQ_FOREACH (there, &server->statements.used, link) {
@@ -223,11 +253,8 @@ void prepare_make_private(struct client *client, struct server *server)
         outstanding_sent_as(&server->outstanding, OUTSTANDING_UNTRACKED_CLOSE);
     }
     backend_statements_clear(prepare_table(client), &server->statements);
-    for (each = client->statements.by_name; each; each = each->hh.next) {
-        prepare_queue_parse(server, each->name, each->statement->body, each->statement->length);
-        outstanding_sent_as(&server->outstanding, OUTSTANDING_QUIET_PARSE);
-    }
     prepare_queue_sync(server);
+    queue_private_parses(client, server);
     client->has_private_names = true;
     settle_pin(client, PIN_BIT(PIN_STATEMENTS));
 }

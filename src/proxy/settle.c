@@ -297,9 +297,16 @@ void settle_ask(struct client *client, struct server *server, uint32_t asks)
                   buffer_length(&client->proxy->customs));
     buffer_append(&customs, "", 1);
     settle_level(&sql, client);
+    bool is_aside = buffer_length(&sql) == 0 && (client->pins & PIN_BIT(PIN_STATEMENTS));
     pin_question(&sql, asks, login_user(server), (const char *)buffer_bytes(&customs));
     buffer_free(&customs);
-    settle_queue(server, &sql, INJECTION_QUESTION);
+    if (is_aside) { /* its unnamed statement may be kept nowhere else */
+        buffer_append(&sql, "", 1);
+        settle_queue_aside(server, (const char *)buffer_bytes(&sql), INJECTION_QUESTION);
+        buffer_free(&sql);
+    } else {
+        settle_queue(server, &sql, INJECTION_QUESTION);
+    }
     server->asked = asks;
     server->found = 0;
     server->has_failed_question = false;

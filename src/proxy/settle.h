@@ -40,6 +40,10 @@ void settle_restore(struct client *client, struct server *server,
 void settle_begin_currval(struct lane *lane);
 /* The client asks for the value that it drew last: a stranger's is forgotten first.  Whether something was queued. */
 bool settle_own_sequences(struct client *client, struct server *server);
+/* The same for a single statement, but that the client's unnamed statement and portals stay what they are: it runs in the
+ * middle of its transactions, or beside what nobody else keeps. */
+void settle_queue_aside(struct server *server, const char *sql,
+                        enum outstanding_injection injection);
 /* Asks the server what the session holds: those of `asks` (enum pin), and more when the rules say so. */
 void settle_ask(struct client *client, struct server *server, uint32_t asks);
 /* A fresh backend is asked whether its database has triggers, now and then. */

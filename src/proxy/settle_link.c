@@ -154,14 +154,21 @@ void settle_link(struct client *client, struct server *server)
 
 /* ---- beside the client's own statements ---- */
 
-/* The same as a simple query, but that the client's unnamed statement and portals stay what they are: it runs in the
- * middle of its transactions. */
-static void queue_aside(struct server *server, const char *sql,
+static void build_close(struct buffer *messages, char kind, const char *name)
+{
+    size_t mark = build_begin(messages, 'C');
+    build_u8(messages, (uint8_t)kind);
+    build_text(messages, name);
+    build_end(messages, mark);
+}
+
+void settle_queue_aside(struct server *server, const char *sql,
                         enum outstanding_injection injection)
 {
     char name[STATEMENT_NAME_BYTES];
     struct buffer messages = {0};
     snprintf(name, sizeof(name), "%srestore", server->proxy->statements.prefix);
+    build_close(&messages, 'S', name); /* an error may have left one behind */
     size_t mark = build_begin(&messages, 'P');
     build_text(&messages, name);
     build_text(&messages, sql);
@@ -177,12 +184,8 @@ static void queue_aside(struct server *server, const char *sql,
     build_text(&messages, name);
     build_u32(&messages, 0);
     build_end(&messages, mark);
-    for (const char *kind = "PS"; *kind; kind++) {
-        mark = build_begin(&messages, 'C');
-        build_u8(&messages, (uint8_t)*kind);
-        build_text(&messages, name);
-        build_end(&messages, mark);
-    }
+    build_close(&messages, 'P', name);
+    build_close(&messages, 'S', name);
     build_empty(&messages, 'S');
     outstanding_injected(&server->outstanding, injection);
     stream_queue_buffer(&server->stream, &messages);
@@ -196,7 +199,7 @@ bool settle_own_sequences(struct client *client, struct server *server)
         return false;
     server->inserted_by = 0;
     server->sequences_by = 0;
-    queue_aside(server, "DISCARD SEQUENCES", INJECTION_CLEAN);
+    settle_queue_aside(server, "DISCARD SEQUENCES", INJECTION_CLEAN);
     return true;
 }
 
@@ -210,7 +213,7 @@ void settle_restore(struct client *client, struct server *server,
     session_restore(&sql, client->base, client->resets_locally && injection == INJECTION_RESTORE);
     client->resets_locally = false;
     buffer_append(&sql, "", 1);
-    queue_aside(server, (const char *)buffer_bytes(&sql), injection);
+    settle_queue_aside(server, (const char *)buffer_bytes(&sql), injection);
     buffer_free(&sql);
     client->restores++;
 }

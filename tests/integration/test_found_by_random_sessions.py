@@ -74,6 +74,14 @@ CASES = {
     "DEALLOCATE by Bind in a failed transaction": [
         batch("parse", parse("a", SELECT) + parse("", "DEALLOCATE a")), x("BEGIN"), batch("parse", parse("", "DEALLOCATE a")),
         pipeline("fail", run("missing"), run("")), q("ROLLBACK"), batch("run", run("a"))],
+    "a long unnamed statement outlives a question of ours": [
+        batch("parse", parse("", "SELECT w.noop() /*" + "x" * 200000 + "*/") + describe("S", "")), batch("run", run(""))],
+    "an unnamed statement beside names in SQL outlives a question of ours": [
+        batch("parse", parse("a", SELECT)), q("EXECUTE a"), batch("parse", parse("", "SELECT set_config('my.q', 'b', false)")),
+        batch("run", run("")), batch("again", run("")), q("DEALLOCATE a")],
+    "names in SQL that begin in a transaction": [
+        batch("parse", parse("a", SELECT) + parse("b", PLUS)), q("BEGIN"), q("EXECUTE a"), batch("run", run("b", "1")),
+        q("COMMIT"), q("EXECUTE b(1)")],
     "what an aborted transaction set back is reported before ReadyForQuery": [
         x("BEGIN"), q("SET TimeZone TO 'Asia/Tokyo'"), x("DISCARD ALL"), q("COMMIT"), q("SHOW TimeZone")],
     "RESET goes back to the start-up packet and reports it once": [

@@ -57,6 +57,8 @@ STATEMENTS = {
     "EXECUTE in EXPLAIN": [prepared("a", PLUS), q("EXPLAIN (COSTS off) EXECUTE a(1)")],
     "EXECUTE in CREATE TABLE": [
         prepared("a", PLUS), q("CREATE TEMP TABLE made AS EXECUTE a(5)"), q("SELECT * FROM made"), q("DROP TABLE made")],
+    "EXECUTE in a statement beside an unnamed one": [
+        prepared("a", ONE), x(PLUS, "1"), prepared("b", "EXECUTE a"), run("", "2"), run("b")],
     "EXECUTE in a transaction": [q("BEGIN"), prepared("a", PLUS), q("EXECUTE a(1)"), q("COMMIT"), q("EXECUTE a(2)")],
     "a look at pg_prepared_statements": [prepared("a", PLUS), q("SELECT name, statement FROM pg_prepared_statements")],
     "PREPARE of a name that the protocol has": [prepared("a", "SELECT 2"), q("PREPARE a AS SELECT 1"), q("EXECUTE a"), run("a")],
@@ -156,6 +158,23 @@ def test_a_plain_deallocate_ties_no_backend(start_proxy, sql):
         assert not client.query(sql).errors
         assert other.query("SELECT 'free'").value == "free"
         assert client.ask(bind("", "a")).error.sqlstate == "26000"
+
+
+@pytest.mark.parametrize("begin", [None, "BEGIN"])
+def test_a_statement_whose_table_is_gone_takes_no_other_with_it(start_proxy, begin):
+    """What looks at the client's statements has them prepared under its names: not all of them can be any more."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as client, proxy.wire() as other:
+        other.query("BEGIN; CREATE SCHEMA looks; CREATE TABLE looks.gone (a int); COMMIT")
+        assert not client.ask(parse("a", "SELECT * FROM looks.gone"), parse("b", "SELECT 2"), parse("c", "SELECT 3")).errors
+        other.query("DROP SCHEMA looks CASCADE")
+        if begin:
+            client.query(begin)
+        look = client.query("SELECT name FROM pg_prepared_statements ORDER BY name")
+        assert [name for name, in look.rows][-2:] == ["b", "c"]
+        assert look.state == ("T" if begin else "I")
+        for name, value in (("b", "2"), ("c", "3")):
+            assert client.ask(bind("", name), execute()).value == value
 
 
 def test_what_code_has_reset_goes_back_to_the_start_up_packet(start_proxy):
