@@ -338,3 +338,30 @@ void session_restore(struct buffer *sql, const struct settings *base, bool is_lo
            " WHERE pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) pg_catalog.lower(b.n)"
            " AND s.source OPERATOR(pg_catalog.=) 'session') END");
 }
+
+/* SET takes a list of names for these, and would take its literal for one name. */
+static bool is_list_of_names(const char *name)
+{
+    static const char libraries[] = "_preload_libraries";
+    size_t length = strlen(name);
+    return strcasecmp(name, "search_path") == 0 || strcasecmp(name, "temp_tablespaces") == 0 ||
+           (length >= strlen(libraries) &&
+            strcasecmp(name + length - strlen(libraries), libraries) == 0);
+}
+
+bool session_restore_one(struct buffer *sql, const struct settings *base, size_t which,
+                         bool is_local)
+{
+    const char *value;
+    const char *name = settings_next(base, NULL, &value);
+    for (; name && which > 0; which--)
+        name = settings_next(base, name, &value);
+    if (!name || is_list_of_names(name))
+        return false;
+    append(sql, is_local ? "SET LOCAL " : "SET ");
+    append_name(sql, name);
+    append(sql, " TO ");
+    append_literal(sql, value);
+    buffer_append(sql, "", 1);
+    return true;
+}

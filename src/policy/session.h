@@ -69,5 +69,9 @@ bool session_may_fail(const struct settings *from, const struct settings *to, bo
 /* Appends a query that puts those of `base` in force again that a RESET has just undone: RESET on a connection of the
  * client's own goes back to its start-up packet (protocol 55.2.1).  When `is_local`, for this transaction: after SET LOCAL .. TO DEFAULT. */
 void session_restore(struct buffer *sql, const struct settings *base, bool is_local);
+/* Appends a statement that puts one of `base`, its number `which`, in force again, and a zero.  False, and nothing is appended,
+ * when there is none, or SET does not take such a value as it is shown. */
+bool session_restore_one(struct buffer *sql, const struct settings *base, size_t which,
+                         bool is_local);
 
 #endif

@@ -182,7 +182,6 @@ struct client {
     struct buffer held;       /* bytes read and not yet dealt with */
     uint32_t message_left;    /* of the message that is passing */
     uint8_t last_type;        /* of the last message that went to the server */
-    uint8_t text_phase;       /* what of it is statement text: enum in relay.c */
     bool is_discarding : 1;   /* the passing message is thrown away */
     bool is_skipping : 1;     /* after an error of ours: up to the next Sync */
     bool must_skip_query : 1; /* the held message is the one that an error of ours answers */
@@ -197,18 +196,19 @@ struct client {
     bool has_asked_gss : 1;
     bool has_own_unnamed : 1;   /* the backend's unnamed statement is its own, or there is none */
     bool has_unbound_parse : 1; /* an unnamed statement is not kept, and no Bind has used it yet */
-    bool
-        has_set_unnamed : 1; /* a Parse or Close of its unnamed statement was sent since the last Sync */
-    bool saw_copy : 1;       /* the last text may be a COPY */
-    bool has_set : 1;        /* its transaction may have settings that `settings` does not tell */
-    uint8_t database_step;      /* enum database_step (clear.h) */
-    bool changes_defaults : 1;  /* ALTER ROLE or DATABASE .. SET is done, if not committed yet */
+    bool has_set_unnamed : 1;   /* a Parse or Close of it was sent since the last Sync */
+    bool saw_copy : 1;          /* the last text may be a COPY */
+    uint8_t text_phase : 4;     /* what of the passing message is text: enum in relay_client.c */
+    uint8_t database_step : 4;  /* enum database_step (clear.h) */
+    bool has_set : 1;          /* its transaction may have settings that `settings` does not tell */
+    bool changes_defaults : 1; /* ALTER ROLE or DATABASE .. SET is done, if not committed yet */
     bool has_private_names : 1; /* its statements are on its backend under its own names */
     bool has_unasked : 1; /* something was run since the server was asked what the session holds */
     bool saw_reset : 1;   /* a statement since the last Sync goes back to start-up settings */
     bool resets_locally : 1;     /* and it is SET LOCAL .. TO DEFAULT alone */
     bool must_restore_again : 1; /* a cancel has hit the query that was to restore them */
     bool has_bound : 1;          /* its last query is a prepared statement */
+    uint8_t reset;               /* which of them: enum reset */
     uint16_t restores;           /* such on their way */
     uint16_t provided;       /* unnamed statements that we have put on its backend, on their way */
     bool was_warned : 1;     /* leak_warning has spoken about this link */

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "proto/build.h"
+#include "policy/reset.h"
 #include "proto/sql_names.h"
 #include "proto/sqlstate.h"
 #include "proxy/defaults.h"
@@ -225,11 +226,15 @@ static void note_triggers(struct client *client, uint32_t signs)
     }
 }
 
-/* Start-up settings follow behind the text's Query or Sync. */
-static void note_resets(struct client *client, uint32_t signs)
+/* Start-up settings follow behind the text's Query or Sync.  Only a Query is known to be run, and once. */
+static void note_resets(struct client *client, uint32_t signs, const char *text, size_t length)
 {
     if (!(signs & (SQL_SIGN_RESET | SQL_SIGN_LOCAL_RESET)))
         return;
+    uint8_t reset = text ? reset_of(client->base, text, length) : RESET_SOME;
+    if (reset == RESET_NOTHING)
+        return;
+    client->reset = client->saw_reset || client->last_type != 'Q' ? RESET_SOME : reset;
     client->resets_locally =
         !(signs & SQL_SIGN_RESET) && (client->resets_locally || !client->saw_reset);
     client->saw_reset = true;
@@ -237,7 +242,7 @@ static void note_resets(struct client *client, uint32_t signs)
 
 void settle_note_own(struct client *client, uint32_t signs, const char *text, size_t length)
 {
-    note_resets(client, signs);
+    note_resets(client, signs, text, length);
     bool is_seeded = (signs & SQL_SIGN_SEED) ||
                      ((signs & SQL_SIGN_CONFIG) &&
                       (settle_learn_names(client->proxy, signs, text, length) & SQL_CONFIG_SEED));
@@ -271,8 +276,9 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
         note_triggers(client, signs);
     if (signs & (SQL_SIGN_DISCARD | SQL_SIGN_DEALLOCATE | SQL_SIGN_DEFAULTS))
         client->server->watches_tags = true;
-    note_resets(client, signs);
-    client->saw_copy = (signs & SQL_SIGN_INSERT) != 0;
+    note_resets(client, signs, text, length);
+    client->saw_copy = client->saw_reset && (signs & SQL_SIGN_INSERT) &&
+                       (!text || reset_mentions(text, length, "copy"));
     if (signs & SQL_SIGN_SEED)
         note_seed(client);
 }

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "policy/reset.h"
 #include "proto/build.h"
 #include "proxy/defaults.h"
 #include "proxy/prepare.h"
@@ -162,33 +163,46 @@ static void build_close(struct buffer *messages, char kind, const char *name)
     build_end(messages, mark);
 }
 
-void settle_queue_aside(struct server *server, const char *sql,
+static void append_aside(struct buffer *messages, const char *name, const char *sql)
+{
+    size_t mark = build_begin(messages, 'P');
+    build_text(messages, name);
+    build_text(messages, sql);
+    build_u16(messages, 0);
+    build_end(messages, mark);
+    mark = build_begin(messages, 'B');
+    build_text(messages, name); /* of the portal */
+    build_text(messages, name);
+    for (int i = 0; i < 3; i++)
+        build_u16(messages, 0); /* no formats, no parameters, text results */
+    build_end(messages, mark);
+    mark = build_begin(messages, 'E');
+    build_text(messages, name);
+    build_u32(messages, 0);
+    build_end(messages, mark);
+    build_close(messages, 'P', name);
+    build_close(messages, 'S', name);
+}
+
+/* Several statements, each with a zero at its end. */
+static void queue_aside(struct server *server, const char *statements, size_t length,
                         enum outstanding_injection injection)
 {
     char name[STATEMENT_NAME_BYTES];
     struct buffer messages = {0};
     snprintf(name, sizeof(name), "%srestore", server->proxy->statements.prefix);
     build_close(&messages, 'S', name); /* an error may have left one behind */
-    size_t mark = build_begin(&messages, 'P');
-    build_text(&messages, name);
-    build_text(&messages, sql);
-    build_u16(&messages, 0);
-    build_end(&messages, mark);
-    mark = build_begin(&messages, 'B');
-    build_text(&messages, name); /* of the portal */
-    build_text(&messages, name);
-    for (int i = 0; i < 3; i++)
-        build_u16(&messages, 0); /* no formats, no parameters, text results */
-    build_end(&messages, mark);
-    mark = build_begin(&messages, 'E');
-    build_text(&messages, name);
-    build_u32(&messages, 0);
-    build_end(&messages, mark);
-    build_close(&messages, 'P', name);
-    build_close(&messages, 'S', name);
+    for (size_t at = 0; at < length; at += strlen(statements + at) + 1)
+        append_aside(&messages, name, statements + at);
     build_empty(&messages, 'S');
     outstanding_injected(&server->outstanding, injection);
     stream_queue_buffer(&server->stream, &messages);
+}
+
+void settle_queue_aside(struct server *server, const char *sql,
+                        enum outstanding_injection injection)
+{
+    queue_aside(server, sql, strlen(sql) + 1, injection);
 }
 
 bool settle_own_sequences(struct client *client, struct server *server)
@@ -203,6 +217,21 @@ bool settle_own_sequences(struct client *client, struct server *server)
     return true;
 }
 
+/* By what is known of the RESET.  False when the server must look. */
+static bool append_restores(struct buffer *sql, const struct client *client, bool is_local)
+{
+    const struct settings *base = client->base;
+    if (client->reset == RESET_SOME)
+        return false;
+    size_t first = client->reset == RESET_ALL ? 0 : client->reset;
+    size_t end = client->reset == RESET_ALL ? base->count : first + 1;
+    for (size_t which = first; which < end; which++) {
+        if (!session_restore_one(sql, base, which, is_local))
+            return false;
+    }
+    return true;
+}
+
 void settle_restore(struct client *client, struct server *server,
                     enum outstanding_injection injection)
 {
@@ -210,10 +239,15 @@ void settle_restore(struct client *client, struct server *server,
     if (client->base->count == 0 || server->outstanding.is_skipping ||
         server->outstanding.is_open || server->outstanding.is_copying_in)
         return;
-    session_restore(&sql, client->base, client->resets_locally && injection == INJECTION_RESTORE);
+    bool is_behind = injection == INJECTION_RESTORE;
+    bool is_local = client->resets_locally && is_behind;
+    if (!is_behind || !append_restores(&sql, client, is_local)) {
+        buffer_free(&sql);
+        session_restore(&sql, client->base, is_local);
+        buffer_append(&sql, "", 1);
+    }
     client->resets_locally = false;
-    buffer_append(&sql, "", 1);
-    settle_queue_aside(server, (const char *)buffer_bytes(&sql), injection);
+    queue_aside(server, (const char *)buffer_bytes(&sql), buffer_length(&sql), injection);
     buffer_free(&sql);
     client->restores++;
 }

@@ -324,3 +324,36 @@ def test_the_last_clients_transaction_defaults_do_not_make_the_next_client_wait(
         assert other.query("SELECT 1").value == "1"
         assert reader.query("SHOW transaction_deferrable").value == "on"
         writer.query("ROLLBACK")
+
+
+RESETS = ["RESET work_mem", "SET work_mem TO DEFAULT", "RESET TimeZone", "SET LOCAL TimeZone TO DEFAULT", "RESET ALL"]
+
+
+@pytest.mark.parametrize("reset", RESETS)
+def test_a_reset_in_a_transaction_takes_no_snapshot(start_proxy, postgres, reset):
+    """So the transaction's level may still be set behind it, and what others commit meanwhile is seen."""
+    parameters = {"TimeZone": "Asia/Tokyo", "application_name": "app one", "options": "-c my.own=1"}
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0})
+    for client in (Wire(postgres.port).login(ROLE, PASSWORD, "app", **parameters), proxy.wire(**parameters)):
+        with client, proxy.wire() as other:
+            for statement in ("SET TimeZone = 'UTC'", "BEGIN", reset, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"):
+                assert not client.query(statement).errors, statement
+            assert client.query("SHOW TimeZone").value == ("UTC" if "work_mem" in reset else "Asia/Tokyo")
+            assert client.query("ROLLBACK; SHOW TimeZone").value == "UTC"
+            for statement in ("BEGIN ISOLATION LEVEL REPEATABLE READ", reset):
+                assert not client.query(statement).errors, statement
+            assert other.query("UPDATE things SET name = 'new' WHERE id = 2").tags == ["UPDATE 1"]
+            assert client.query("SELECT name FROM things WHERE id = 2").value == "new"
+            client.query("ROLLBACK")
+            other.query("UPDATE things SET name = 'thing 2' WHERE id = 2")
+
+
+@pytest.mark.parametrize("write", ["INSERT INTO things VALUES (5000, '')", "MERGE INTO things USING (SELECT 1) AS o ON true"
+                                   " WHEN NOT MATCHED THEN DO NOTHING"])
+def test_a_write_behind_a_reset_in_one_batch_does_not_put_its_restoring_off(start_proxy, write):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0})
+    with proxy.wire(TimeZone="Asia/Tokyo") as client:
+        client.query("BEGIN")
+        assert not client.ask(extended("RESET TimeZone"), extended(write)).errors
+        assert client.query("SHOW TimeZone").value == "Asia/Tokyo"
+        client.query("ROLLBACK")
