@@ -149,7 +149,17 @@ static bool is_mark(const struct token *token, char mark)
     return token->kind == TOKEN_OTHER && token->mark == mark;
 }
 
-/* Tells of a name with a dot, if it is one that can be a setting's. */
+static bool is_ascii(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++) {
+        if ((unsigned char)text[i] >= 0x80)
+            return false;
+    }
+    return true;
+}
+
+/* Tells of a name with a dot, if it is one that can be a setting's.  One that is not ASCII is not told: whoever asks for it
+ * may have another encoding, in which it is no name. */
 static void tell(const char *name, size_t length, sql_name_callback named, void *arg)
 {
     char text[SQL_NAME_MAX];
@@ -164,7 +174,7 @@ static void tell(const char *name, size_t length, sql_name_callback named, void 
         text[i] = (char)tolower((unsigned char)name[i]);
     }
     text[length] = '\0';
-    named(arg, text);
+    named(arg, is_ascii(text, length) ? text : NULL);
 }
 
 /* Behind SET: [SESSION | LOCAL] a.b.  Returns the token that is not part of it. */

@@ -27,7 +27,7 @@ enum sql_config {
         8 /* there was a call at all; and if the caller knows of one, none seen means that it was misread */
 };
 
-/* `name` is NULL for one that is too long to be told. */
+/* `name` is NULL for one that is not told: it is too long, or not ASCII. */
 typedef void (*sql_name_callback)(void *arg, const char *name);
 
 /* Reads a whole text; calls back for each custom setting that it names.  Returns a mask of enum sql_config.  May name

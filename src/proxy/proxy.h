@@ -242,8 +242,7 @@ struct client {
         struct scram_exchange *scram; /* NULL: none */
         struct aside_job *aside;      /* when is_aside */
     };
-    struct auth_lookup
-        *lookup; /* likewise, when auth_query is to say what its secret is; or NULL */
+    struct auth_lookup *lookup; /* likewise, when auth_query is to say its secret; or NULL */
     uint8_t md5_salt[4];
     union client_address address;
     struct login_door *door; /* at which it stands; NULL: it has logged in */
@@ -301,6 +300,8 @@ struct server {
     uint64_t hidden_by;     /* this client ran code that may have set what cannot be asked for */
     uint64_t sequences_by;  /* this client has drawn from a sequence */
     uint64_t inserted_by;   /* this client was the last whose statement may have drawn */
+    uint64_t named_by;      /* this client has named, in its texts, */
+    struct buffer named;    /* these custom settings: as in `customs` */
     uint32_t asked;         /* enum pin: a question is on its way; 0: none */
     uint32_t found;         /* of these, what its answer has said so far */
     bool has_failed_question;
@@ -371,8 +372,7 @@ struct proxy {
     struct buffer customs; /* names of custom settings in statements, each with its zero */
     uint64_t last_client_id;
     struct upstream *upstreams;
-    struct server *probes_held[PROBES_MAX]; /* their logins are complete, and wait for their turn to
-                                             * ask what they lead to */
+    struct server *probes_held[PROBES_MAX]; /* their logins are complete, but for what they ask */
     size_t probes_held_count;
     bool someone_starved; /* at the last look: lanes may have to be told that it is over */
     struct client_list clients;

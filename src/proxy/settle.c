@@ -59,6 +59,7 @@ void settle_server_free(struct server *server)
     settings_replace(&server->proxy->settings, &server->settings, NULL);
     settings_replace(&server->proxy->settings, &server->defaults, NULL);
     settings_draft_free(&server->draft);
+    buffer_free(&server->named);
 }
 
 void settle_forget(struct server *server)
@@ -92,37 +93,81 @@ void settle_pin(struct client *client, uint32_t pins)
 
 /* ---- what a statement may have changed ---- */
 
+static bool is_ascii(const char *text)
+{
+    for (; *text; text++) {
+        if ((unsigned char)*text >= 0x80)
+            return false;
+    }
+    return true;
+}
+
 struct learning {
     struct proxy *proxy;
-    bool has_missed; /* a name found no room */
+    struct buffer *own; /* what one client has named; NULL: not kept */
+    bool has_missed;    /* a name found no room */
 };
+
+static bool has_name(const struct buffer *names, const char *name)
+{
+    const char *known = (const char *)buffer_bytes(names);
+    for (size_t at = 0; at < buffer_length(names); at += strlen(known + at) + 1) {
+        if (strcmp(known + at, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* False when there is no room for it. */
+static bool add_name(struct buffer *names, const char *name)
+{
+    if (has_name(names, name))
+        return true;
+    if (buffer_length(names) + strlen(name) + 1 > CUSTOMS_MAX_BYTES)
+        return false;
+    buffer_append(names, name, strlen(name) + 1);
+    return true;
+}
 
 static void learn_name(void *arg, const char *name)
 {
     struct learning *learning = arg;
-    struct buffer *customs = &learning->proxy->customs;
-    const char *known = (const char *)buffer_bytes(customs);
-    size_t length = buffer_length(customs);
-    for (size_t at = 0; name && at < length; at += strlen(known + at) + 1) {
-        if (strcmp(known + at, name) == 0)
-            return;
-    }
-    if (name && length + strlen(name) + 1 <= CUSTOMS_MAX_BYTES)
-        buffer_append(customs, name, strlen(name) + 1);
-    else
+    if (!name || !is_ascii(name) || !add_name(&learning->proxy->customs, name))
         learning->has_missed = true;
+    else if (learning->own)
+        add_name(learning->own, name);
+}
+
+static uint32_t learn_names(struct learning *learning, uint32_t signs, const char *text,
+                            size_t length)
+{
+    if (!(signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES)))
+        return 0;
+    uint32_t config = sql_names(text, length, learn_name, learning);
+    bool is_misread = (signs & SQL_SIGN_CONFIG) && !(config & SQL_CONFIG_SEEN);
+    if (is_misread || (learning->has_missed && (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG))))
+        config |= SQL_CONFIG_UNKNOWN;
+    return config;
 }
 
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length)
 {
     struct learning learning = {.proxy = proxy};
-    if (!(signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES)))
-        return 0;
-    uint32_t config = sql_names(text, length, learn_name, &learning);
-    bool is_misread = (signs & SQL_SIGN_CONFIG) && !(config & SQL_CONFIG_SEEN);
-    if (is_misread || (learning.has_missed && (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG))))
-        config |= SQL_CONFIG_UNKNOWN;
-    return config;
+    return learn_names(&learning, signs, text, length);
+}
+
+/* The same for a client on its backend, which may find them empty and yet its own. */
+static uint32_t learn_own_names(struct client *client, uint32_t signs, const char *text,
+                                size_t length)
+{
+    struct server *server = client->server;
+    struct learning learning = {.proxy = client->proxy};
+    if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG))
+        learning.own = &server->named;
+    if (server->named_by != client->id)
+        buffer_free(&server->named);
+    server->named_by = client->id;
+    return learn_names(&learning, signs, text, length);
 }
 
 void settle_learn_customs(struct proxy *proxy, const struct settings *settings)
@@ -261,7 +306,7 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     bool asks_functions = !config || config->hidden_state == HIDDEN_STATE_ASK;
     struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
     if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES))
-        note_config(client, text ? settle_learn_names(client->proxy, signs, text, length)
+        note_config(client, text ? learn_own_names(client, signs, text, length)
                             : signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG) ? SQL_CONFIG_UNKNOWN
                                                                        : 0);
     client->asks |= verdict.asks;
@@ -320,21 +365,16 @@ void settle_ask(struct client *client, struct server *server, uint32_t asks)
     client->has_unasked = false;
 }
 
-static bool is_ascii(const char *text)
-{
-    for (; *text; text++) {
-        if ((unsigned char)*text >= 0x80)
-            return false;
-    }
-    return true;
-}
-
 /* What is left of a custom setting that was reset, by whomever: empty.  To this client it is something only if it knows of
- * it, and taken over it might even be refused elsewhere, where an extension has made a setting of its own of that name. */
-static bool is_strangers(const struct client *client, const char *name, const char *value)
+ * it or has named it here, and taken over it might even be refused elsewhere, where an extension has made a setting of its
+ * own of that name. */
+static bool is_strangers(const struct server *server, const char *name, const char *value)
 {
-    return *value == '\0' && setting_is_custom(name) && client &&
-           !settings_get(client->settings, name);
+    const struct client *client = server->client;
+    if (*value != '\0' || !setting_is_custom(name) || !client)
+        return false;
+    bool has_named = server->named_by == client->id && has_name(&server->named, name);
+    return !has_named && !settings_get(client->settings, name);
 }
 
 void settle_row(struct server *server, const uint8_t *body, size_t length)
@@ -350,7 +390,7 @@ void settle_row(struct server *server, const uint8_t *body, size_t length)
     char *copy = memory_alloc(length + 2);
     switch (pin_read_row(body, length, copy, &name, &value, &pin)) {
     case PIN_ROW_SETTING:
-        if (is_strangers(server->client, name, value))
+        if (is_strangers(server, name, value))
             break;
         settings_draft_add(&server->draft, name, value);
         if (!is_ascii(name) || !is_ascii(value)) /* its bytes mean something in one encoding only */

@@ -73,19 +73,36 @@ def test_a_client_keeps_what_nobody_else_sees(start_proxy, postgres, what):
     """As on connections of their own, also when the backend has been another's meanwhile."""
     pool = start_proxy(automation={"size": 1, "max_overflow": 1, "overflow_delay": "10ms", "timeout": 5})
     steps, look = KEPT[what]
+
+    def play(client, step):
+        answer = client.query(step) if isinstance(step, str) else client.ask(step)
+        assert not answer.errors
+        return answer.state
+
     with Wire(postgres.port).login(ROLE, PASSWORD, "app") as own:
         fresh = own.query(look).value
         for step in steps:
-            assert not own.query(step).errors
+            play(own, step)
         kept = own.query(look).value
     assert kept != fresh
     with pool.wire() as first, pool.wire() as second:
         for step in steps:
-            assert not first.query(step).errors
-            wait_until(lambda: (pool.pool()["in_use"], pool.pool()["pinned"]) in ((0, 0), (1, 1)), "the server's answer")
+            if play(first, step) == "I":
+                wait_until(lambda: (pool.pool()["in_use"], pool.pool()["pinned"]) in ((0, 0), (1, 1)), "the server's answer")
         for _ in range(2):
             assert second.query(look).value == fresh
             assert first.query(look).value == kept
+
+
+@pytest.mark.parametrize("step", ["SET my.empty = ''", "SELECT set_config('my.empty', '', false)",
+                                  "BEGIN; SAVEPOINT s; SET my.empty = '1'; ROLLBACK TO s; COMMIT"])
+def test_a_custom_setting_that_is_empty_is_still_one(start_proxy, step):
+    pool = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": 5})
+    with pool.wire() as client, pool.wire() as other:
+        assert not client.query(step).errors
+        pool.wait_pool(in_use=0)
+        other.query("BEGIN") # takes the backend that has it
+        assert client.query("SELECT current_setting('my.empty')").value == ""
 
 
 def test_a_setting_that_cannot_be_restored_stops_its_client_before_it_runs_anything(pool, postgres):

@@ -9,7 +9,7 @@ import pytest
 
 from server import PASSWORD, ROLE
 from waiting import wait_until
-from wire import Wire, extended, query, terminate
+from wire import Wire, extended, message, query, terminate
 
 PARAMETERS = {
     "none": {},
@@ -110,6 +110,23 @@ def test_settings_follow_in_pipelines(start_proxy):
             other.query("SET work_mem = '9MB'")
             client.send(query("SHOW TimeZone"), query("RESET TimeZone"), query("SHOW TimeZone"))
             assert [client.answer().rows for _ in range(3)] == [[[zone]], [], [["UTC"]]]
+
+
+@pytest.mark.parametrize("names", [b"SELECT current_setting('a.\xff', true)", "SET \"my.größe\" = '1'".encode(),
+                                   "SELECT set_config('my.größe', '1', false)".encode()])
+def test_a_name_that_another_encoding_does_not_have_ties_its_client_alone(start_proxy, names):
+    """What the server is asked about every client must not fail for one."""
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first, proxy.wire(client_encoding="EUC_JP") as second:
+        first.send(message("Q", names + b"\0"))
+        first.answer()
+        tied = proxy.pool()["pinned"]
+        for _ in range(5):
+            second.query("SET work_mem = '5MB'")
+            assert second.query("SHOW work_mem").value == "5MB"
+        wait_until(lambda: proxy.pool()["pinned"] == tied and proxy.pool()["in_use"] == tied, "the second to be free")
+        if tied:
+            assert first.query("SELECT current_setting('my.größe')").value == "1"
 
 
 def test_who_logs_in_after_alter_role_has_what_it_set(start_proxy, postgres):
