@@ -27,7 +27,7 @@ static const struct {
     [PIN_PREPARE] = {"prepare", SQL_SIGN_PREPARE, 0,
                      "SELECT 'p','','' WHERE EXISTS"
                      " (SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"},
-    [PIN_TEMP] = {"temp table", SQL_SIGN_TEMP, 0,
+    [PIN_TEMP] = {"temp table", SQL_SIGN_TEMP | SQL_SIGN_CREATE, 0,
                   "SELECT 't','','' WHERE EXISTS (SELECT FROM pg_catalog.pg_depend"
                   " WHERE refclassid OPERATOR(pg_catalog.=) 2615"
                   " AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())"},
@@ -47,7 +47,7 @@ static const struct {
                      " ANY ('{on,true,yes,1}'::pg_catalog.text[])"},
     [PIN_STATEMENTS] = {"statements", 0, 0, NULL},
     [PIN_COPY_BOTH] = {"replication", 0, 0, NULL},
-    [PIN_OTHER] = {"other", 0, SQL_SIGN_OTHER | SQL_SIGN_SEED, NULL},
+    [PIN_OTHER] = {"other", 0, SQL_SIGN_OTHER | SQL_SIGN_SPOIL, NULL},
 };
 
 const char *pin_name(enum pin pin)

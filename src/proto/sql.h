@@ -14,7 +14,7 @@
 #include <stdint.h>
 
 enum sql_sign {
-    /* SET (not LOCAL, TRANSACTION, CONSTRAINTS), RESET, setseed() */
+    /* SET (not LOCAL, TRANSACTION, CONSTRAINTS), RESET, setseed(), UPDATE pg_settings */
     SQL_SIGN_SET = 1 << 0,
     SQL_SIGN_LISTEN = 1 << 1,
     SQL_SIGN_PREPARE = 1 << 2, /* not PREPARE TRANSACTION */
@@ -33,7 +33,8 @@ enum sql_sign {
     SQL_SIGN_RESET =
         1 << 14, /* RESET, SET ... TO DEFAULT, DISCARD: settings as they were at login */
     SQL_SIGN_CONFIG = 1 << 15, /* set_config(): sql_names.h tells of which setting */
-    SQL_SIGN_SEED = 1 << 16,   /* setseed(), SET seed */
+    SQL_SIGN_SPOIL =
+        1 << 16, /* what DISCARD ALL leaves: setseed(), SET seed, dblink_connect() .. */
     SQL_SIGN_FUNCTION =
         1 << 17,             /* a call of a function that is not known to leave nothing behind */
     SQL_SIGN_UNDO = 1 << 18, /* UNLISTEN, CLOSE, DROP, DEALLOCATE, an unlock: state may be gone */
@@ -47,7 +48,9 @@ enum sql_sign {
     SQL_SIGN_STATEMENT = 1 << 26,   /* PREPARE, EXECUTE, DEALLOCATE: sql_names.h tells of which */
     SQL_SIGN_LOCAL_RESET = 1 << 27, /* SET LOCAL ... TO DEFAULT */
     SQL_SIGN_DEFAULTS = 1 << 28,    /* ALTER ROLE or DATABASE .. SET: what logins bring changes */
-    SQL_SIGN_LOCAL = 1 << 29        /* SET LOCAL */
+    SQL_SIGN_LOCAL = 1 << 29,       /* SET LOCAL */
+    SQL_SIGN_EXECUTE = 1 << 30,     /* EXECUTE: what was prepared tells of what it does */
+    SQL_SIGN_CREATE = 1u << 31      /* CREATE, SELECT INTO: temporary if the search_path says so */
 };
 
 /* Lexer state between two pieces.  Opaque by custom: only sql.c looks inside. */

@@ -63,7 +63,8 @@ enum role {
     ROLE_EXPLAIN,
     ROLE_EXECUTE,
     ROLE_SESSION,
-    ROLE_SEED /* the setting that is setseed() */
+    ROLE_SEED,    /* the setting that is setseed() */
+    ROLE_SETTINGS /* the view whose UPDATE is set_config() */
 };
 
 /* Whether a parenthesis after a name is that of a list of columns. */
@@ -135,7 +136,7 @@ static const struct {
                FIRST('r') | FIRST('s') | FIRST('t') | FIRST('u'),
            {{"prepare", ROLE_PREPARE, 0, 0},
             {"declare", ROLE_DECLARE, 0, 0},
-            {"execute", ROLE_EXECUTE, SQL_SIGN_STATEMENT, 0},
+            {"execute", ROLE_EXECUTE, SQL_SIGN_STATEMENT | SQL_SIGN_EXECUTE, 0},
             {"explain", ROLE_EXPLAIN, 0, 0},
             {"default", ROLE_DEFAULT, 0, 0},
             {"replace", ROLE_FILLER, 0, 0},
@@ -143,7 +144,7 @@ static const struct {
             {"trigger", ROLE_NONE, 0, SQL_SIGN_TRIGGER},
             {"session", ROLE_SESSION, 0, 0},
             {"discard", ROLE_NONE, SQL_SIGN_DISCARD | SQL_SIGN_RESET, 0},
-            {"setseed", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_SEED},
+            {"setseed", ROLE_NONE, 0, SQL_SIGN_SET | SQL_SIGN_SPOIL},
             {"nextval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE},
             {"currval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL},
             {"lastval", ROLE_NONE, 0, SQL_SIGN_SEQUENCE | SQL_SIGN_CURRVAL}}},
@@ -159,8 +160,10 @@ static const struct {
     [10] = {FIRST('d') | FIRST('s'),
             {{"set_config", ROLE_NONE, 0, SQL_SIGN_CONFIG},
              {"deallocate", ROLE_DEALLOCATE, SQL_SIGN_DEALLOCATE | SQL_SIGN_UNDO, 0}}},
-    [11] = {FIRST('c') | FIRST('t'),
-            {{"transaction", ROLE_TRANSACTION, 0, 0}, {"constraints", ROLE_CONSTRAINTS, 0, 0}}},
+    [11] = {FIRST('c') | FIRST('p') | FIRST('t'),
+            {{"transaction", ROLE_TRANSACTION, 0, 0},
+             {"constraints", ROLE_CONSTRAINTS, 0, 0},
+             {"pg_settings", ROLE_SETTINGS, 0, 0}}},
     [13] = {FIRST('a'), {{"authorization", ROLE_ROLE, 0, 0}}},
     [15] = {FIRST('c'), {{"current_setting", ROLE_NONE, 0, SQL_SIGN_NAMES}}},
 };
@@ -178,17 +181,19 @@ static const struct {
     {BEGINS("pg_advisory_unlock"), SQL_SIGN_UNDO},
     {BEGINS("pg_prepared_statement"), SQL_SIGN_LOOK},
     {BEGINS("pg_try_advisory_lock"), SQL_SIGN_LOCK},
-    {BEGINS("pg_create_logical_replication_slot"), SQL_SIGN_OTHER},
-    {BEGINS("pg_create_physical_replication_slot"), SQL_SIGN_OTHER},
-    {BEGINS("pg_copy_logical_replication_slot"), SQL_SIGN_OTHER},
-    {BEGINS("pg_copy_physical_replication_slot"), SQL_SIGN_OTHER},
-    {BEGINS("pg_replication_origin_session_setup"), SQL_SIGN_OTHER},
-    {BEGINS("pg_backup_start"), SQL_SIGN_OTHER}, /* the backup ends with the session */
-    {BEGINS("pg_start_backup"), SQL_SIGN_OTHER}, /* its name before PostgreSQL 15 */
-    {BEGINS("dblink_connect"), SQL_SIGN_OTHER},
-    {BEGINS("dbms_"), SQL_SIGN_OTHER},   /* orafce: output buffers, pipes, alerts */
-    {BEGINS("hypopg_"), SQL_SIGN_OTHER}, /* hypothetical indexes */
-    {BEGINS("pgv_"), SQL_SIGN_OTHER},    /* pg_variables */
+    {BEGINS("pg_create_logical_replication_slot"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},
+    {BEGINS("pg_create_physical_replication_slot"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},
+    {BEGINS("pg_copy_logical_replication_slot"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},
+    {BEGINS("pg_copy_physical_replication_slot"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},
+    {BEGINS("pg_replication_origin_session_setup"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},
+    {BEGINS("pg_backup_start"),
+     SQL_SIGN_OTHER | SQL_SIGN_SPOIL}, /* the backup ends with the session */
+    {BEGINS("pg_start_backup"),
+     SQL_SIGN_OTHER | SQL_SIGN_SPOIL}, /* its name before PostgreSQL 15 */
+    {BEGINS("dblink_connect"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},
+    {BEGINS("dbms_"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL}, /* orafce: output buffers, pipes, alerts */
+    {BEGINS("hypopg_"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL}, /* hypothetical indexes */
+    {BEGINS("pgv_"), SQL_SIGN_OTHER | SQL_SIGN_SPOIL},    /* pg_variables */
 };
 
 static const struct meaning *word_meaning(const char *word, size_t length)
@@ -217,7 +222,7 @@ static uint32_t prefix_signs(const char *word, size_t length)
 static uint32_t setting_signs(const struct meaning *word)
 {
     if (word->role == ROLE_SEED)
-        return SQL_SIGN_SEED;
+        return SQL_SIGN_SPOIL;
     if (word->role == ROLE_ROLE)
         return SQL_SIGN_ROLE;
     return word->role == ROLE_DEFAULT || word->role == ROLE_LOCAL ? SQL_SIGN_RESET : 0;
@@ -253,7 +258,7 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
         return STATEMENT_SETTING;
     case STATEMENT_SET_SCOPE:
         if (word->role == ROLE_SEED)
-            scan->signs |= SQL_SIGN_SET | SQL_SIGN_SEED; /* what it has seeded stays so */
+            scan->signs |= SQL_SIGN_SET | SQL_SIGN_SPOIL; /* what it has seeded stays so */
         return STATEMENT_SET_LOCAL;
     case STATEMENT_SET_LOCAL:
         if (word->role == ROLE_DEFAULT || word->role == ROLE_LOCAL)
@@ -272,6 +277,8 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
     case STATEMENT_DATABASE:
         if (word->role == ROLE_DATABASE)
             scan->signs |= SQL_SIGN_DATABASE;
+        else if (scan->previous == ROLE_CREATE)
+            scan->signs |= SQL_SIGN_CREATE;
         return STATEMENT_OTHER;
     case STATEMENT_PREPARE:
         if (word->role == ROLE_TRANSACTION)
@@ -289,7 +296,9 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
                    : STATEMENT_OTHER;
     case STATEMENT_EXPLAIN:
         if (word->role == ROLE_EXECUTE)
-            scan->signs |= SQL_SIGN_STATEMENT;
+            scan->signs |= SQL_SIGN_STATEMENT | SQL_SIGN_EXECUTE;
+        else if (word->role == ROLE_CREATE)
+            scan->signs |= SQL_SIGN_CREATE;
         return STATEMENT_EXPLAIN;
     case STATEMENT_DECLARE:
         if (word->role == ROLE_HOLD && scan->previous == ROLE_WITH)
@@ -305,11 +314,14 @@ static enum statement statement_after(struct sql_scan *scan, const struct meanin
 }
 
 /* What to remember of a word: CREATE OR REPLACE LOCAL and SELECT INTO GLOBAL count as CREATE. */
-static enum role previous_after(const struct sql_scan *scan, enum role role)
+static enum role previous_after(struct sql_scan *scan, enum role role)
 {
     switch (role) {
     case ROLE_INTO:
-        return scan->previous == ROLE_INSERT ? ROLE_NONE : ROLE_CREATE;
+        if (scan->previous == ROLE_INSERT)
+            return ROLE_NONE;
+        scan->signs |= SQL_SIGN_CREATE;
+        return ROLE_CREATE;
     case ROLE_FILLER:
     case ROLE_LOCAL:
         return scan->previous == ROLE_CREATE ? ROLE_CREATE : ROLE_NONE;
@@ -353,13 +365,15 @@ void sql_word_ended(struct sql_scan *scan, bool is_quoted)
     const struct meaning *word = word_meaning(scan->word, scan->word_length);
 
     scan->signs |= word->anywhere;
+    if (word->role == ROLE_SETTINGS && (scan->signs & SQL_SIGN_WRITE))
+        scan->signs |= SQL_SIGN_SET;
     scan->signs |= prefix_signs(scan->word, scan->word_length);
     if (is_quoted)
         word = &nothing;
     if (word->role == ROLE_TEMP && scan->previous == ROLE_CREATE)
         scan->signs |= SQL_SIGN_TEMP;
     if (word->role == ROLE_EXECUTE && scan->previous == ROLE_RELATION)
-        scan->signs |= SQL_SIGN_STATEMENT; /* CREATE TABLE t AS EXECUTE */
+        scan->signs |= SQL_SIGN_STATEMENT | SQL_SIGN_EXECUTE; /* CREATE TABLE t AS EXECUTE */
     if (word->role == ROLE_UESCAPE && scan->has_unicode_name)
         scan->signs |= SQL_SIGN_OTHER; /* the name was spelt with escapes unknown to us */
     if (scan->statement != STATEMENT_OTHER)

@@ -269,7 +269,6 @@ static void take_statement(struct client *client, struct record_reader *outer,
     struct record_field under = {0};
     struct record_reader reader;
     struct record_field field;
-    uint32_t signs = 0;
     record_read(&reader, whole->bytes, whole->length);
     while (record_next(&reader, &field)) {
         if (field.tag == FIELD_NAME)
@@ -278,8 +277,6 @@ static void take_statement(struct client *client, struct record_reader *outer,
             body = field;
         else if (field.tag == FIELD_UNDER)
             under = field;
-        else if (field.tag == FIELD_SIGNS)
-            signs = (uint32_t)record_number_within(&reader, &field, 0, UINT32_MAX);
     }
     bool has_text = body.length > 0 && memchr(body.bytes, 0, body.length);
     if (reader.is_malformed || !has_text || (!is_unnamed && name.length == 0) ||
@@ -287,6 +284,8 @@ static void take_statement(struct client *client, struct record_reader *outer,
         outer->is_malformed = true;
         return;
     }
+    /* what was sent are signs as another version knows them */
+    uint32_t signs = sql_signs((const char *)body.bytes, strlen((const char *)body.bytes));
     if (is_unnamed) {
         unnamed_sent(&client->statements, body.bytes, body.length, signs, false);
         unnamed_answered(&client->statements, false);

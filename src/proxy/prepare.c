@@ -414,6 +414,8 @@ static struct prepared_head translate_use(struct client *client, struct server *
             size_t length = strlen((const char *)own->body);
             settle_note_signs(client, own->signs, (const char *)own->body, length);
             client_query_keep(client, own->body, length);
+        } else if (type == 'B' && (client->pins & PIN_BIT(PIN_STATEMENTS))) { /* it was not kept */
+            settle_note_executed(client);
         }
         if (type == 'B' && own && (own->signs & SQL_SIGN_DEALLOCATE) &&
             prepare_bind_deallocate(client, own, before, before_length))
@@ -427,8 +429,11 @@ static struct prepared_head translate_use(struct client *client, struct server *
     }
     struct statement *statement =
         client_statement_find(&client->statements, head.name, head.name_length);
-    if (!statement)
+    if (!statement) {
+        if (type == 'B')
+            settle_note_executed(client);
         return prepare_passes();
+    }
     stream_queue(&server->stream, before, before_length);
     statement = provide(client, server, &head, statement);
     queue_head(server, type, message, &head, statement->name);
@@ -445,6 +450,8 @@ static struct prepared_head pass_private(struct client *client, uint8_t type, co
                                          size_t at_hand)
 {
     struct head head;
+    if (type == 'B')
+        settle_note_executed(client);
     if (type == 'B' && read_head(type, bytes, at_hand, &head)) {
         struct statement *statement =
             client_statement_find(&client->statements, head.name, head.name_length);

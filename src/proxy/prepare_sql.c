@@ -232,9 +232,13 @@ static void queue_private_parses(struct client *client, struct server *server)
         snprintf(sql[i], sizeof(sql[i]), "%s %slook", words[i], prepare_table(client)->prefix);
     if (server->status == 'T')
         settle_queue_aside(server, sql[0], INJECTION_CLEAN);
-    for (each = client->statements.by_name; each; each = each->hh.next)
+    for (each = client->statements.by_name; each; each = each->hh.next) {
         queue_quiet_parse(server, each->name, each->statement->body, each->statement->length,
                           sql[1]);
+        settle_note_prepared(client, each->statement->signs);
+    }
+    if (unnamed)
+        settle_note_prepared(client, unnamed->signs);
     if (unnamed && !client->has_own_unnamed)
         queue_quiet_parse(server, "", unnamed->body, unnamed->length, sql[1]);
     client->has_own_unnamed = true;

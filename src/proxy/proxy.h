@@ -165,10 +165,8 @@ enum client_state {
     CLIENT_GONE
 };
 
-/*
- * Idle clients are many: what one costs is looked at (the Idle chapter of `make bench`), so what only few need hangs on a pointer, and
- * what is needed while a transaction runs alone goes back when it is over.
- */
+/* Idle clients are many: what one costs is looked at (the Idle chapter of `make bench`), so what only few need hangs on a
+ * pointer, and what is needed while a transaction runs alone goes back when it is over. */
 struct client {
     struct pool_waiter waiter; /* first: waiters are cast back */
     struct proxy *proxy;
@@ -230,11 +228,10 @@ struct client {
     struct client_statements statements; /* its names of prepared statements */
     char *user;                          /* NULL before the start-up packet */
     char *database;                      /* behind the user, in the same allocation */
-    char *application_name; /* never NULL; client_set_application_name alone frees it */
-    struct startup
-        *startup;      /* what else came in the start-up packet; NULL when the session is open */
-    uint16_t minor;    /* of the protocol, agreed */
-    uint8_t key_bytes; /* of key_secret */
+    char *application_name;  /* never NULL; client_set_application_name alone frees it */
+    struct startup *startup; /* the rest of its packet; NULL when the session is open */
+    uint16_t minor;          /* of the protocol, agreed */
+    uint8_t key_bytes;       /* of key_secret */
     uint8_t auth_step;
     uint32_t key_pid;
     uint8_t key_secret[CANCEL_KEY_MAX];
@@ -296,14 +293,16 @@ struct server {
     bool is_unknown;                      /* settings may be in force that `settings` lacks */
     bool is_spoilt;                       /* nothing can clean it for another client */
     bool has_settled_first;               /* they are, and its first message comes now */
-    bool must_settle_first; /* the client's messages wait until its settings are in force */
-    uint64_t hidden_by;     /* this client ran code that may have set what cannot be asked for */
-    uint64_t sequences_by;  /* this client has drawn from a sequence */
-    uint64_t inserted_by;   /* this client was the last whose statement may have drawn */
-    uint64_t named_by;      /* this client has named, in its texts, */
-    struct buffer named;    /* these custom settings: as in `customs` */
-    uint32_t asked;         /* enum pin: a question is on its way; 0: none */
-    uint32_t found;         /* of these, what its answer has said so far */
+    bool must_settle_first;  /* the client's messages wait until its settings are in force */
+    uint64_t hidden_by;      /* this client ran code that may have set what cannot be asked for */
+    uint64_t sequences_by;   /* this client has drawn from a sequence */
+    uint64_t inserted_by;    /* this client was the last whose statement may have drawn */
+    uint64_t prepared_by;    /* this client has statements under names of its own */
+    uint32_t prepared_signs; /* of their texts */
+    uint64_t named_by;       /* this client has named, in its texts, */
+    struct buffer named;     /* these custom settings: as in `customs` */
+    uint32_t asked;          /* enum pin: a question is on its way; 0: none */
+    uint32_t found;          /* of these, what its answer has said so far */
     bool has_failed_question;
     uint8_t failed_questions;    /* in a row */
     struct settings_draft draft; /* the settings that the answer has named so far */

@@ -67,7 +67,10 @@ static void feed_text(struct client *client, const uint8_t *bytes, size_t length
     sql_scan_feed(client->scan, bytes, end ? (size_t)(end - bytes) : length);
     if (end) {
         client->text_phase = TEXT_NONE;
-        settle_note_signs(client, sql_scan_finish(client->scan), NULL, 0);
+        uint32_t signs = sql_scan_finish(client->scan);
+        settle_note_signs(client, signs, NULL, 0);
+        if (client->last_type == 'P')
+            settle_note_prepared(client, signs);
         free(client->scan);
         client->scan = NULL;
     }
@@ -178,6 +181,31 @@ static uint32_t prepare_way(struct client *client, bool is_kept, const char *tex
     return signs;
 }
 
+/* Functions of the server's own, by the numbers that FunctionCall names them with, after which nothing cleans a session:
+ * setseed, pg_backup_start, the slots that may be temporary, pg_replication_origin_session_setup. */
+static uint32_t call_signs(const uint8_t *body, size_t length)
+{
+    static const uint32_t spoiling[] = {1599, 2172, 3779, 3786, 4220, 4221, 4222, 4223, 4224, 6006};
+    if (length < 4)
+        return SQL_SIGN_CODE | SQL_SIGN_SPOIL; /* it has yet to come */
+    for (size_t i = 0; i < sizeof(spoiling) / sizeof(spoiling[0]); i++) {
+        if (read_u32(body) == spoiling[i])
+            return SQL_SIGN_CODE | SQL_SIGN_SPOIL;
+    }
+    return SQL_SIGN_CODE;
+}
+
+/* A Parse that has passed as it was: its Binds will, too. */
+static void note_passed_parse(struct client *client, bool is_named, uint32_t signs,
+                              const char *text, size_t length)
+{
+    if (client->server->outstanding.is_skipping)
+        return;
+    if (is_named)
+        settle_note_signs(client, signs, text, length);
+    settle_note_prepared(client, signs);
+}
+
 /* A message goes to the server: what is remembered of it.  Returns what became of its head. */
 static struct prepared_head note_message(struct client *client, uint8_t type, const uint8_t *bytes,
                                          size_t at_hand, uint32_t message, const uint8_t *before,
@@ -200,6 +228,9 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
     if (!settle_is_shared(client)) {
         if (text)
             settle_note_own(client, sql_signs(text, length), text, length);
+        else if (type == 'F')
+            settle_note_own(client, call_signs(bytes + HEADER_BYTES, at_hand - HEADER_BYTES), NULL,
+                            0);
         outstanding_sent(&server->outstanding, type);
         return head;
     }
@@ -214,9 +245,12 @@ static struct prepared_head note_message(struct client *client, uint8_t type, co
         if (text && (type == 'Q' || bytes[HEADER_BYTES] == 0))
             settle_note_signs(client, signs, text, length);
         else if (type == 'F')
-            settle_note_signs(client, SQL_SIGN_CODE, NULL, 0);
+            settle_note_signs(client, call_signs(bytes + HEADER_BYTES, at_hand - HEADER_BYTES),
+                              NULL, 0);
         head =
             prepare_translate(client, type, bytes, at_hand, message, signs, before, before_length);
+        if (text && type == 'P' && head.taken == 0 && !head.is_recorded)
+            note_passed_parse(client, bytes[HEADER_BYTES] != 0, signs, text, length);
     }
     head.is_changed |= was_changed;
     if (!head.is_recorded)

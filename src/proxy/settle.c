@@ -30,7 +30,8 @@
 #define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
 #define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
 /* What a transaction's later statements mean may be another thing behind these. */
-#define SIGNS_OF_SETTINGS (SQL_SIGN_SET | SQL_SIGN_LOCAL | SQL_SIGN_TEMP | SQL_SIGN_RESET)
+#define SIGNS_OF_SETTINGS                                                                          \
+    (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_LOCAL | SQL_SIGN_TEMP | SQL_SIGN_RESET)
 
 static struct settings_table *table_of(const struct client *client)
 {
@@ -72,6 +73,7 @@ void settle_forget(struct server *server)
     server->hidden_by = 0;
     server->sequences_by = 0;
     server->inserted_by = 0;
+    server->prepared_by = 0;
 }
 
 /* ---- pins ---- */
@@ -180,8 +182,9 @@ void settle_learn_customs(struct proxy *proxy, const struct settings *settings)
     }
 }
 
-/* random() is the client's to the end: nothing tells where it stands, and DISCARD ALL leaves it as it was seeded. */
-static void note_seed(struct client *client)
+/* The backend is the client's to the end, and then of no use to others: nothing tells what is there of it, and DISCARD ALL
+ * leaves random() as it was seeded, a temporary replication slot, a connection of dblink. */
+static void note_spoiling(struct client *client)
 {
     client->server->is_spoilt = true;
     settle_pin(client, PIN_BIT(PIN_OTHER));
@@ -194,7 +197,7 @@ static void note_config(struct client *client, uint32_t config)
     if (config & SQL_CONFIG_ROLE)
         client->asks |= PIN_BIT(PIN_ROLE);
     if (config & SQL_CONFIG_SEED)
-        note_seed(client);
+        note_spoiling(client);
     if (config & SQL_CONFIG_UNKNOWN) {
         client->asks |= PIN_BIT(PIN_SETTING) | PIN_BIT(PIN_ROLE);
         settle_pin(client, PIN_BIT(PIN_OTHER)); /* the server would not list a custom one */
@@ -288,13 +291,38 @@ static void note_resets(struct client *client, uint32_t signs, const char *text,
 void settle_note_own(struct client *client, uint32_t signs, const char *text, size_t length)
 {
     note_resets(client, signs, text, length);
-    bool is_seeded = (signs & SQL_SIGN_SEED) ||
-                     ((signs & SQL_SIGN_CONFIG) &&
-                      (settle_learn_names(client->proxy, signs, text, length) & SQL_CONFIG_SEED));
-    if (is_seeded || (signs & SQL_SIGN_LOAD))
+    bool is_seeded = (signs & SQL_SIGN_CONFIG) && text &&
+                     (settle_learn_names(client->proxy, signs, text, length) & SQL_CONFIG_SEED);
+    if (is_seeded || (signs & (SQL_SIGN_SPOIL | SQL_SIGN_LOAD)))
         client->server->is_spoilt = true;
     if (signs & SQL_SIGN_DEFAULTS)
         client->server->watches_tags = true;
+}
+
+void settle_note_prepared(struct client *client, uint32_t signs)
+{
+    struct server *server = client->server;
+    if (server->prepared_by != client->id)
+        server->prepared_signs = 0;
+    server->prepared_by = client->id;
+    server->prepared_signs |= signs;
+}
+
+/* What runs now was prepared before: its text is not at hand, so it may be a sign of all that such texts are.  One that code
+ * has prepared was never seen. */
+static void note_executed(struct client *client, uint32_t *signs)
+{
+    const struct server *server = client->server;
+    bool is_known = server->prepared_by == client->id && server->hidden_by != client->id;
+    uint32_t prepared = is_known ? server->prepared_signs : SQL_SIGN_CODE;
+    if (prepared & SQL_SIGN_CONFIG)
+        note_config(client, SQL_CONFIG_SETTING);
+    *signs |= prepared;
+}
+
+void settle_note_executed(struct client *client)
+{
+    settle_note_signs(client, SQL_SIGN_EXECUTE, NULL, 0);
 }
 
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
@@ -302,13 +330,17 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     client->has_unasked = true;
     if (signs == 0)
         return;
-    const struct config_pool *config = client->pool->config;
-    bool asks_functions = !config || config->hidden_state == HIDDEN_STATE_ASK;
-    struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
     if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES))
         note_config(client, text ? learn_own_names(client, signs, text, length)
                             : signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG) ? SQL_CONFIG_UNKNOWN
                                                                        : 0);
+    if (signs & SQL_SIGN_PREPARE)
+        settle_note_prepared(client, signs);
+    if (signs & SQL_SIGN_EXECUTE)
+        note_executed(client, &signs);
+    const struct config_pool *config = client->pool->config;
+    bool asks_functions = !config || config->hidden_state == HIDDEN_STATE_ASK;
+    struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
     client->asks |= verdict.asks;
     client->has_set |= (signs & SIGNS_OF_SETTINGS) || (verdict.asks & PIN_BIT(PIN_SETTING));
     note_sequences(client, signs);
@@ -324,8 +356,8 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     note_resets(client, signs, text, length);
     client->saw_copy = client->saw_reset && (signs & SQL_SIGN_INSERT) &&
                        (!text || reset_mentions(text, length, "copy"));
-    if (signs & SQL_SIGN_SEED)
-        note_seed(client);
+    if (signs & SQL_SIGN_SPOIL)
+        note_spoiling(client);
 }
 
 /* ---- the question and its answer ---- */

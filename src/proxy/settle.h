@@ -23,6 +23,10 @@ void settle_server_free(struct server *server);
 void settle_link(struct client *client, struct server *server);
 /* Takes the signs of a statement's text into account; `text` is NULL when not all of it is there. */
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length);
+/* The text has prepared a statement under a name of the client's own: what runs it later says nothing of what it does. */
+void settle_note_prepared(struct client *client, uint32_t signs);
+/* One of those runs. */
+void settle_note_executed(struct client *client);
 /* Reads what matters beyond signs: set_config()'s targets (a mask of enum sql_config), names of custom settings. */
 uint32_t settle_learn_names(struct proxy *proxy, uint32_t signs, const char *text, size_t length);
 /* Custom settings among these are asked for from now on. */

@@ -17,7 +17,7 @@ import waiting
 from proxy import binary_path, die_with_parent
 from server import ROLE
 from waiting import wait_until
-from wire import Wire, query
+from wire import Wire, bind, execute, query
 
 HELLO, SOCKET, OFFERED, LANE, CLIENT, READY, TAKEN, REFUSED, STOPPING, PLACES, CANCEL = (
     1, 2, 3, 4, 5, 32, 33, 34, 35, 64, 65)
@@ -42,6 +42,7 @@ class Old:
     """The old process's side."""
 
     def __init__(self, proxy):
+        self.proxy = proxy
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.channel.settimeout(20 * waiting.patience)
         with open(proxy.log_path, "ab") as log:
@@ -108,6 +109,19 @@ def as_wire(ours):
     wire = Wire.__new__(Wire)
     wire.socket = ours
     return wire
+
+
+def test_a_statement_is_read_anew_by_the_process_that_takes_it(old, pair):
+    """Another version may know more of what a text leaves behind."""
+    ours, theirs = pair
+    locks = record((NAME, "locks"), (VALUE, b"SELECT pg_advisory_lock(78)\0\0\0"), (UNDER, b""), (SIGNS, 0))
+    old.give_way(automation=0, adhoc=0)
+    old.send(CLIENT, record(*client_fields(fields={STATEMENT: locks})), theirs.fileno())
+    assert old.receive()[0] == TAKEN
+    wire = as_wire(ours)
+    wire.answer()
+    assert not wire.ask(bind("", "locks"), execute()).errors
+    wait_until(lambda: old.proxy.pool()["pinned"] == 1, "the lock to be seen")
 
 
 def test_a_client_as_written_goes_on_with_what_it_had_sent(old, pair):

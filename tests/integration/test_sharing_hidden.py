@@ -59,12 +59,37 @@ def test_hidden_state_is_nobody_elses(pool, what):
             assert second.query(look).value == fresh
 
 
+LOCKS = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+MADE = "SELECT to_regclass('made')"
 KEPT = {
     "a setting beside a set_config for the transaction": (
         ["SET search_path = 'evil'; SELECT set_config('app.u', '5', true)"], PATH),
     "a custom setting beside one": (
         ["SET my.tenant = 'first'; SELECT set_config('app.u', '5', true)"],
         "SELECT NULLIF(current_setting('my.tenant', true), '')"),
+    "a setting by UPDATE": (["UPDATE pg_settings SET setting = 'evil' WHERE name = 'search_path'"], PATH),
+    "a lock by EXECUTE": (
+        ["PREPARE x AS SELECT pg_advisory_lock(77)", "EXECUTE x", "DEALLOCATE x"], LOCKS),
+    "a lock by EXPLAIN ANALYZE EXECUTE": (
+        ["PREPARE x AS SELECT pg_advisory_lock(77)", "EXPLAIN ANALYZE EXECUTE x", "DEALLOCATE x"], LOCKS),
+    "a lock by CREATE TABLE AS EXECUTE": (
+        ["PREPARE x AS SELECT 1 FROM pg_advisory_lock(77)", "CREATE TABLE executed AS EXECUTE x", "DEALLOCATE x",
+         "DROP TABLE executed"], LOCKS),
+    "a lock by EXECUTE of what code has prepared": (
+        ["PREPARE other AS SELECT 1", "DO $$ BEGIN EXECUTE 'PREPARE x AS SELECT pg_advisory_lock(77)'; END $$",
+         "EXECUTE x", "DEALLOCATE ALL"], LOCKS),
+    "a lock by a Bind of what SQL has prepared": (
+        ["PREPARE x AS SELECT pg_advisory_lock(77)", bind("", "x") + execute(), "DEALLOCATE x"], LOCKS),
+    "a setting by EXECUTE": (
+        ["PREPARE x AS SELECT set_config('search_path', 'evil', false)", "EXECUTE x", "DEALLOCATE x"], PATH),
+    "a table that a quoted search_path makes temporary": (
+        ["BEGIN; SET LOCAL search_path TO 'pg_temp'; CREATE TABLE made (a int); COMMIT"], MADE),
+    "a table that a computed search_path makes temporary": (
+        ["BEGIN", "SELECT set_config('search_path', 'pg_' || 'temp', true)", "CREATE TABLE made (a int)", "COMMIT"], MADE),
+    "a table that SELECT INTO makes temporary": (
+        ["BEGIN", "SET LOCAL search_path TO 'pg_temp'", "SELECT 1 AS a INTO made", "COMMIT"], MADE),
+    "a type that a search_path makes temporary": (
+        ["BEGIN", "SET LOCAL search_path TO 'pg_temp'", "CREATE TYPE made AS (a int)", "COMMIT"], "SELECT to_regtype('made')"),
 }
 
 

@@ -9,7 +9,9 @@ a stranger's temporary table.
 import pytest
 
 from server import PASSWORD, ROLE
-from wire import Wire, bind, describe, execute, extended, parse, sync
+from wire import Wire, bind, describe, execute, extended, function_call, parse, sync
+
+SETSEED = 1599 # its number among the server's functions
 
 FUNCTIONS = """
 CREATE OR REPLACE FUNCTION hides(what text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; END $$;
@@ -197,20 +199,72 @@ def test_a_client_keeps_what_is_its_own_while_others_look(start_proxy, own_conne
     "BEGIN; SET LOCAL seed = 0.5; COMMIT",
     "SELECT set_config('seed', '0.5', false)",
     "SELECT set_config('seed', '0.5', true)",
+    pytest.param(function_call(SETSEED, ["0.5"]), id="a function call"),
 ])
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 def test_random_is_not_what_another_client_has_seeded(start_proxy, postgres, seeds, mode):
     """Tokens that random() makes could be told in advance."""
     proxy = start_proxy(automation={"mode": mode, "size": 1, "max_overflow": 0, "recycle": "1h", "timeout": 15})
     with Wire(postgres.port).login(ROLE, PASSWORD, "app") as own:
-        own.query(seeds)
+        act(own, [seeds])
         expected = own.query("SELECT random(), random()").rows
     with proxy.wire() as client:
-        client.query(seeds)
+        act(client, [seeds])
         assert client.query("SELECT random(), random()").rows == expected
-        client.query(seeds)
+        act(client, [seeds])
     with proxy.wire() as other:
         assert other.query("SELECT random(), random()").rows != expected
+
+
+@pytest.mark.parametrize("way", ["none is kept", "it has looked at them"])
+def test_random_is_not_what_a_statement_under_its_own_name_has_seeded(start_proxy, way):
+    """Where a client's names of statements pass as they are."""
+    most = {"max_prepared_statements": 0} if way == "none is kept" else {}
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "recycle": "1h", "timeout": 15, **most})
+    with proxy.wire() as client:
+        client.ask(parse("S_1", "SELECT 1"))
+        client.query("SELECT count(*) FROM pg_prepared_statements")
+        client.ask(parse("S_2", "SELECT setseed(0.5)"))
+        client.ask(bind("", "S_2"), execute())
+        seeded = client.query("SELECT random(), random()").rows
+        client.ask(bind("", "S_2"), execute())
+    with proxy.wire() as other:
+        assert other.query("SELECT random(), random()").rows != seeded
+
+
+def quoted_twice(word):
+    """A value of a connection string in a literal of SQL."""
+    word = word.replace("'", "\\'")
+    return f"'{word}'".replace("'", "''")
+
+
+LEFT = {
+    "a temporary replication slot": (
+        "SELECT slot_name FROM pg_create_physical_replication_slot('passing', false, true)",
+        "SELECT count(*) FROM pg_replication_slots"),
+    "a connection of dblink": (
+        "SELECT dblink_connect('mine', 'hostaddr=127.0.0.1 port={port} dbname=app user=proxy password={password}')",
+        "SELECT dblink_get_connections()"),
+}
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+@pytest.mark.parametrize("what", LEFT)
+def test_what_no_cleaning_ends_ends_with_its_client(start_proxy, postgres, what, mode):
+    """A slot that nobody advances fills the server's disk; a connection of dblink is open to whoever comes next."""
+    with postgres.superuser_connection("app") as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE EXTENSION IF NOT EXISTS dblink; ALTER ROLE proxy REPLICATION")
+    connection.close()
+    proxy = start_proxy(automation={"mode": mode, "size": 1, "max_overflow": 0, "recycle": "1h", "timeout": 15})
+    makes, look = LEFT[what]
+    makes = makes.format(port=postgres.port, password=quoted_twice(PASSWORD))
+    with proxy.wire() as other:
+        fresh = other.query(look).value
+    with proxy.wire() as client:
+        assert not client.query(makes).errors
+        assert client.query(look).value != fresh
+    with proxy.wire() as other:
+        assert other.query(look).value == fresh
 
 
 def test_a_seed_of_the_start_up_packet_seeds_nothing(start_proxy):

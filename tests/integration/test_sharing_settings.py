@@ -9,7 +9,7 @@ import pytest
 
 from server import PASSWORD, ROLE
 from waiting import wait_until
-from wire import Wire, extended, message, query, terminate
+from wire import Wire, bind, execute, extended, message, parse, query, terminate
 
 PARAMETERS = {
     "none": {},
@@ -110,6 +110,22 @@ def test_settings_follow_in_pipelines(start_proxy):
             other.query("SET work_mem = '9MB'")
             client.send(query("SHOW TimeZone"), query("RESET TimeZone"), query("SHOW TimeZone"))
             assert [client.answer().rows for _ in range(3)] == [[[zone]], [], [["UTC"]]]
+
+
+@pytest.mark.parametrize("way", ["none is kept", "it has looked at them"])
+def test_a_reset_under_a_name_of_its_own_goes_back_to_the_start_up_packet(start_proxy, way):
+    """At each Bind, where a client's names of statements pass as they are."""
+    most = {"max_prepared_statements": 0} if way == "none is kept" else {}
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5, **most})
+    with proxy.wire(application_name="app one", TimeZone="Asia/Tokyo") as client:
+        client.ask(parse("S_1", "SELECT 1"))
+        client.query("SELECT count(*) FROM pg_prepared_statements")
+        client.ask(parse("S_2", "RESET ALL"))
+        for _ in range(2):
+            client.query("SET application_name = 'other'; SET TimeZone = 'Europe/Rome'")
+            assert not client.ask(bind("", "S_2"), execute()).errors
+            assert client.query("SELECT current_setting('application_name'), current_setting('TimeZone')").rows == [
+                ["app one", "Asia/Tokyo"]]
 
 
 @pytest.mark.parametrize("names", [b"SELECT current_setting('a.\xff', true)", "SET \"my.größe\" = '1'".encode(),

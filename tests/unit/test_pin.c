@@ -30,6 +30,8 @@ static void test_signs_raise_questions_or_pin_at_once(void **state)
     assert_judged(SQL_SIGN_SET, 0, true, 0, setting);
     assert_judged(SQL_SIGN_SET | SQL_SIGN_ROLE, 0, true, 0, setting | PIN_BIT(PIN_ROLE));
     assert_judged(SQL_SIGN_LISTEN, 0, true, 0, PIN_BIT(PIN_LISTEN));
+    assert_judged(SQL_SIGN_CREATE, 0, true, 0, PIN_BIT(PIN_TEMP));
+    assert_judged(SQL_SIGN_SPOIL, 0, true, PIN_BIT(PIN_OTHER), 0);
     assert_judged(SQL_SIGN_LOAD, 0, true, PIN_BIT(PIN_LOAD), 0);
     assert_judged(SQL_SIGN_SEQUENCE, 0, true, PIN_BIT(PIN_SEQUENCE), 0);
     assert_judged(SQL_SIGN_CODE, 0, false, 0, PINS_ASKABLE);
