@@ -513,15 +513,15 @@ struct prepared_head prepare_translate(struct client *client, uint8_t type, cons
 {
     struct server *server = client->server;
     at_hand = part_at_hand(at_hand, message);
+    if (type == 'S') { /* the batch ends here, skipped or not */
+        client->has_set_unnamed = false;
+        settle_pin(client, client->has_unbound_parse ? PIN_BIT(PIN_STATEMENTS) : 0);
+    }
     if (server->outstanding.is_skipping || server->outstanding.is_copying_in)
         return prepare_passes(); /* the server will not look at it */
     if (client->has_private_names)
         return pass_private(client, type, bytes, at_hand);
-    if (type == 'S')
-        client->has_set_unnamed = false;
-    if (type == 'S' && client->has_unbound_parse)
-        settle_pin(client, PIN_BIT(PIN_STATEMENTS));
-    else if (type == 'B' || type == 'Q')
+    if (type == 'B' || type == 'Q')
         client->has_unbound_parse = false;
     switch (type) {
     case 'Q': /* it drops the unnamed statement */

@@ -21,8 +21,6 @@ static void unnamed_events(struct client *client, const struct outstanding *outs
         unnamed_answered(statements, true);
     uint32_t provided = outstanding->provided_answered + outstanding->provided_undone;
     client->provided -= (uint16_t)(provided < client->provided ? provided : client->provided);
-    if (outstanding->provided_undone > 0)
-        client->has_own_unnamed = false;
     bool is_first = true;
     for (uint32_t i = 0; i < outstanding->unnamed_undone; i++) {
         bool was_there = unnamed_undone(statements);
@@ -30,6 +28,8 @@ static void unnamed_events(struct client *client, const struct outstanding *outs
             client->has_own_unnamed = was_there;
         is_first = false;
     }
+    if (outstanding->provided_undone > 0) /* what was skipped behind it took it for done */
+        client->has_own_unnamed = false;
 }
 
 void prepare_answered(struct server *server)

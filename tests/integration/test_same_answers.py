@@ -9,7 +9,7 @@ import itertools
 
 import pytest
 
-from scripts import batch, in_order, normalized, prepare_server, q, wire_to, x
+from scripts import Step, batch, in_order, normalized, prepare_server, q, wire_to, x
 from server import PASSWORD, ROLE
 from wire import bind, close, describe, execute, extended, parse, sync
 
@@ -68,6 +68,9 @@ STATEMENTS = {
     "Parse of a name that has a statement too long to be shared": [
         prepared("a", "SELECT 1 /*" + "x" * 40000 + "*/"), prepared("a", "SELECT 2"), run("a"),
         batch("close", close("S", "a")), prepared("a", "SELECT 2"), run("a")],
+    "a Close of the unnamed statement that is skipped in a pipeline": [
+        x(ONE), Step(bind("", "missing") + describe("S", "") + close("S", "") + sync() + parse("a", ONE)
+                     + describe("S", "") + bind() + execute() + sync(), 2, "pipeline"), run("")],
     "names that are one where the server cuts them": [
         prepared(LONG + "1", ONE), run(LONG + "2"), batch("close", close("S", LONG + "3")), run(LONG), prepared(LONG + "4", ONE)],
 }

@@ -7,7 +7,7 @@ connected, its own state must be in force in whatever it runs.
 
 import pytest
 
-from wire import bind, execute, message, parse, sync
+from wire import bind, describe, execute, flush, message, parse, sync
 
 
 @pytest.fixture
@@ -101,6 +101,16 @@ def test_named_statements_of_two_clients_do_not_meet(narrow):
         for _ in range(3):
             assert first.ask(bind("", "S_1"), execute()).value == "first"
             assert second.ask(bind("", "S_1"), execute()).value == "second"
+
+
+def test_long_unnamed_statement_is_still_there_behind_an_error(start_proxy):
+    """The error has come before the Sync that ends its batch."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first:
+        first.send(parse("", "SELECT 'own' /*" + "x" * 200000 + "*/"), describe("S", "missing"), flush())
+        assert first.until("E")[-1].kind == "E"
+        assert first.ask().kinds == "Z"
+        assert first.ask(bind("", ""), execute()).value == "own"
 
 
 DATE = "SELECT date '01/02/2020'"
