@@ -108,16 +108,21 @@ void settle_level(struct buffer *sql, const struct client *client)
         append_level(sql);
 }
 
-/* Puts what the client needs in the place of what is in force; the server is asked for no more than the difference. */
+/* Puts what the client needs in the place of what is in force; the server is asked for no more than the difference.  The level
+ * comes first: behind anything that has looked it cannot be set. */
 static void append_difference(struct buffer *sql, struct client *client, struct server *server,
-                              bool is_unknown)
+                              bool is_unknown, bool discards)
 {
-    if (client->settings == server->settings && !is_unknown)
-        return;
-    lift_timeouts(client, server);
-    if (is_unknown || is_deferrable(server->settings))
+    static const char discard[] = "DISCARD SEQUENCES;";
+    bool differs = client->settings != server->settings || is_unknown;
+    if (differs)
+        lift_timeouts(client, server);
+    if ((differs || discards) && (is_unknown || is_deferrable(server->settings)))
         append_level(sql);
-    session_difference(sql, server->settings, client->settings, is_unknown);
+    if (discards)
+        buffer_append(sql, discard, strlen(discard));
+    if (differs)
+        session_difference(sql, server->settings, client->settings, is_unknown);
 }
 
 void settle_link(struct client *client, struct server *server)
@@ -132,12 +137,12 @@ void settle_link(struct client *client, struct server *server)
         return;
     bool is_unknown = server->is_unknown || is_others(server->hidden_by, client);
     bool may_fail = session_may_fail(server->settings, client->settings, is_unknown);
-    if (is_others(server->sequences_by, client) || is_others(server->hidden_by, client)) {
-        buffer_append(&sql, "DISCARD SEQUENCES;", strlen("DISCARD SEQUENCES;"));
+    bool discards = is_others(server->sequences_by, client) || is_others(server->hidden_by, client);
+    append_difference(&sql, client, server, is_unknown, discards);
+    if (discards) {
         server->sequences_by = 0;
         server->inserted_by = 0;
     }
-    append_difference(&sql, client, server, is_unknown);
     if (is_unknown) {
         server->is_unknown = false;
         server->hidden_by = 0;

@@ -223,3 +223,13 @@ def test_a_failing_command_on_a_database_leaves_the_reserved_connections_alone(p
             client.query("ALTER DATABASE app SET work_mem = '4MB'")
         assert pool.pool("adhoc")["available"] == 2
         client.query("ALTER DATABASE app RESET work_mem")
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_what_code_may_have_set_at_another_level_ends_nobody(start_proxy, level):
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first, proxy.wire() as second:
+        first.query(f"SET default_transaction_isolation = '{level}'")
+        assert not first.query("DO $$BEGIN END$$").errors
+        assert second.query("SHOW transaction_isolation").value == "read committed"
+        assert first.query("SHOW transaction_isolation").value == level
