@@ -61,19 +61,20 @@ void prepare_all_gone(struct server *server)
     client_statements_deallocated(table, &server->client->statements, &server->statements);
 }
 
-/* The client's name where the server says ours. */
+/* The client's name where the server says ours; what is nobody's (a sacrifice of a DEALLOCATE) must not show how ours begin. */
 static void append_with_own_names(struct buffer *out, const struct client *client, const char *text)
 {
     const char *prefix = client->proxy->statements.prefix;
     const char *found;
     while ((found = strstr(text, prefix))) {
-        size_t length = strlen(prefix) + strspn(found + strlen(prefix), "0123456789abcdef");
+        size_t length =
+            strlen(prefix) + strspn(found + strlen(prefix), "0123456789abcdefghijklmnopqrstuvwxyz");
         const char *name = client_statement_name(&client->statements, found, length);
         buffer_append(out, text, (size_t)(found - text));
         if (name)
             buffer_append(out, name, strlen(name));
         else
-            buffer_append(out, found, length);
+            buffer_append(out, "pgreserve", strlen("pgreserve"));
         text = found + length;
     }
     buffer_append(out, text, strlen(text) + 1);

@@ -103,6 +103,16 @@ def test_named_statements_of_two_clients_do_not_meet(narrow):
             assert second.ask(bind("", "S_1"), execute()).value == "second"
 
 
+def test_no_error_shows_how_names_of_ours_begin(start_proxy):
+    """The second portal deallocates what was made for the first."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as client:
+        client.ask(parse("a", "SELECT 1"), parse("b", "SELECT 2"))
+        answer = client.ask(parse("", "DEALLOCATE a"), bind("p", ""), parse("", "DEALLOCATE b"), bind("q", ""),
+                            execute("p"), execute("q"))
+        assert not any("pgreserve_" in str(error) for error in answer.errors)
+
+
 def test_long_unnamed_statement_is_still_there_behind_an_error(start_proxy):
     """The error has come before the Sync that ends its batch."""
     proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
