@@ -2,8 +2,9 @@
  * startup.c - reads the StartupMessage: see startup.h.
  *
  * `options` is split as the server splits it (pg_split_opts: blanks separate, a backslash takes the next
- * character as it is) and `-c name=value`, `--name=value` become settings like any other parameter.  Other switches of
- * the postgres program are refused by name: honouring half of them would be worse than saying so.
+ * character as it is) and `-c name=value`, `--name=value` become settings like any other parameter, as do `-e` and
+ * `-S`.  Other switches of the postgres program are refused by name: honouring half of them would be worse than saying so.
+ * What `options` says (the last, if there are two) comes before the packet's other parameters, wherever it stands in it.
  */
 #include "proto/startup.h"
 
@@ -16,18 +17,31 @@
 #include "base/memory.h"
 #include "proto/build.h"
 
-static void add_setting(struct startup *startup, const char *name, const char *value)
-{
-    startup->settings =
-        memory_resize(startup->settings, (startup->setting_count + 1) * sizeof(*startup->settings));
-    startup->settings[startup->setting_count++] =
-        (struct startup_setting){memory_strdup(name), memory_strdup(value)};
-}
-
 static void replace(char **where, const char *value)
 {
     free(*where);
     *where = memory_strdup(value);
+}
+
+/* The last value of a name counts, in whichever case of letters it is written. */
+static void add_setting(struct startup *startup, const char *name, const char *value)
+{
+    if (strcasecmp(name, "application_name") == 0) {
+        replace(&startup->application_name, value);
+        return;
+    }
+    for (size_t i = 0; i < startup->setting_count; i++) {
+        const char *known = startup->settings[i].name;
+        if (((*known ^ *name) & 0xdf) == 0 &&
+            strcasecmp(known, name) == 0) { /* there may be 1,600 */
+            replace(&startup->settings[i].value, value);
+            return;
+        }
+    }
+    startup->settings =
+        memory_resize(startup->settings, (startup->setting_count + 1) * sizeof(*startup->settings));
+    startup->settings[startup->setting_count++] =
+        (struct startup_setting){memory_strdup(name), memory_strdup(value)};
 }
 
 /* Cuts the next word off `*at` in place; NULL at the end. */
@@ -69,10 +83,7 @@ static bool add_assignment(struct startup *startup, const char *dashes, char *te
         if (*c == '-')
             *c = '_';
     }
-    if (strcmp(text, "application_name") == 0)
-        replace(&startup->application_name, equals + 1);
-    else
-        add_setting(startup, text, equals + 1);
+    add_setting(startup, text, equals + 1);
     return true;
 }
 
@@ -82,6 +93,7 @@ static bool add_options(struct startup *startup, const char *options, char *erro
     char *copy = memory_strdup(options);
     char *at = copy;
     bool ok = true;
+    const char *value;
     for (char *word; ok && (word = next_word(&at));) {
         if (strcmp(word, "-c") == 0) {
             char *assignment = next_word(&at);
@@ -90,6 +102,10 @@ static bool add_options(struct startup *startup, const char *options, char *erro
         } else if (strncmp(word, "-c", 2) == 0 || strncmp(word, "--", 2) == 0) {
             ok = add_assignment(startup, word[1] == 'c' ? "-c " : "--", word + 2, error,
                                 error_bytes);
+        } else if (strcmp(word, "-e") == 0) {
+            add_setting(startup, "datestyle", "euro");
+        } else if (strncmp(word, "-S", 2) == 0 && (value = word[2] ? word + 2 : next_word(&at))) {
+            add_setting(startup, "work_mem", value);
         } else {
             snprintf(error, error_bytes, "invalid command-line argument for server process: %.100s",
                      word);
@@ -110,24 +126,44 @@ static void add_unknown_option(struct startup *startup, const char *name)
     startup->unknown_options[startup->unknown_option_count++] = memory_strdup(name);
 }
 
-static bool add_parameter(struct startup *startup, const char *name, const char *value, char *error,
-                          size_t error_bytes)
+static void add_parameter(struct startup *startup, const char *name, const char *value,
+                          const char **options)
 {
     if (strcmp(name, "user") == 0)
         replace(&startup->user, value);
     else if (strcmp(name, "database") == 0)
         replace(&startup->database, value);
-    else if (strcmp(name, "application_name") == 0)
-        replace(&startup->application_name, value);
     else if (strcmp(name, "replication") == 0)
         replace(&startup->replication, value);
     else if (strcmp(name, "options") == 0)
-        return add_options(startup, value, error, error_bytes);
+        *options = value;
     else if (strncmp(name, "_pq_.", 5) == 0)
         add_unknown_option(startup, name);
     else
         add_setting(startup, name, value);
-    return true;
+}
+
+/* The other parameters have been read, and count more. */
+static bool add_options_before(struct startup *startup, const char *options, char *error,
+                               size_t error_bytes)
+{
+    struct startup_setting *others = startup->settings;
+    size_t count = startup->setting_count;
+    char *application_name = startup->application_name;
+    startup->settings = NULL;
+    startup->setting_count = 0;
+    startup->application_name = NULL;
+    bool ok = add_options(startup, options, error, error_bytes);
+    if (application_name)
+        replace(&startup->application_name, application_name);
+    free(application_name);
+    for (size_t i = 0; i < count; i++) {
+        add_setting(startup, others[i].name, others[i].value);
+        free(others[i].name);
+        free(others[i].value);
+    }
+    free(others);
+    return ok;
 }
 
 /* As PostgreSQL does before it looks at its rules: what is behind is not seen by the server, so no rule may see it. */
@@ -146,6 +182,7 @@ bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, 
         return false;
     }
     startup->minor = read_u16(body + 2);
+    const char *options = NULL;
     size_t at = 4;
     while (at < length && body[at] != 0) {
         const char *name = (const char *)body + at;
@@ -158,8 +195,7 @@ bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, 
         if (!end)
             break;
         at = (size_t)(end - body) + 1;
-        if (!add_parameter(startup, name, value, error, error_bytes))
-            return false;
+        add_parameter(startup, name, value, &options);
     }
     if (at + 1 != length || body[at] != 0) {
         snprintf(error, error_bytes,
@@ -168,8 +204,11 @@ bool startup_parse(struct startup *startup, const uint8_t *body, size_t length, 
     }
     if (!startup->user || !*startup->user) {
         snprintf(error, error_bytes, "no PostgreSQL user name specified in startup packet");
+        startup->has_no_user = true;
         return false;
     }
+    if (options && !add_options_before(startup, options, error, error_bytes))
+        return false;
     if (!startup->database || !*startup->database)
         replace(&startup->database, startup->user);
     cut_name(startup->user);

@@ -26,11 +26,12 @@ struct startup {
     char *database;
     char *application_name;
     char *replication;
-    struct startup_setting *settings; /* options=-c ... and every other parameter, in order */
+    struct startup_setting *settings; /* options=-c ... and every other parameter, each name once */
     size_t setting_count;
     uint16_t minor;         /* what the client asked for */
     char **unknown_options; /* `_pq_.` names that we do not know */
     size_t unknown_option_count;
+    bool has_no_user;          /* that is what is wrong with it */
     bool has_bad_options;      /* `options` is what is wrong with it */
     bool has_unknown_argument; /* and in a way that `postgres --help` explains */
 };

@@ -290,7 +290,9 @@ void session_start(struct client *client, const uint8_t *body, size_t length)
     client_forget_startup(client);
     client->startup = memory_alloc(sizeof(*client->startup));
     if (!startup_parse(client->startup, body, length, error, sizeof(error))) {
-        if (!client->startup->has_bad_options)
+        if (client->startup->has_no_user)
+            client_fatal(client, SQLSTATE_INVALID_AUTHORIZATION, error, NULL, NULL);
+        else if (!client->startup->has_bad_options)
             client_protocol_error(client, error, length + 4);
         else
             client_fatal(client, SQLSTATE_SYNTAX_ERROR, error, NULL,

@@ -53,7 +53,6 @@ def test_length_beyond_any_sense_for_its_type(single, kind):
 
 
 FIRST = startup(user=ROLE, database="app")
-NO_NAME = startup(database="app")
 NO_END = struct.pack("!II", 16, wire.PROTOCOL_3_0) + b"user\0me\0"
 SASL = b"SCRAM-SHA-256\0" + struct.pack("!I", 4)
 
@@ -74,7 +73,6 @@ SASL = b"SCRAM-SHA-256\0" + struct.pack("!I", 4)
     ("start-up", struct.pack("!II", 20000, wire.PROTOCOL_3_0), "invalid length of startup packet", 20000),
     ("start-up", struct.pack("!II", 8, wire.PROTOCOL_3_0), "invalid length of startup packet", 8),
     ("start-up", NO_END, "invalid startup packet layout: expected terminator as last byte", 16),
-    ("start-up", NO_NAME, "no PostgreSQL user name specified in startup packet", len(NO_NAME)),
     ("start-up", wire.SSL_REQUEST + FIRST, "received unencrypted data after SSL request", len(FIRST)),
     ("start-up", wire.GSSENC_REQUEST + FIRST, "received unencrypted data after GSSAPI encryption request", len(FIRST)),
     ("password", raw("Q", 5), "expected password response, got message type 81", 5),

@@ -19,6 +19,7 @@ PARAMETERS = {
     "any": {"IntervalStyle": "iso_8601", "extra_float_digits": "3", "lock_timeout": "9min", "bytea_output": "escape",
             "default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "search_path": "",
             "my.own": "it's mine", "standard_conforming_strings": "off"},
+    "encoding twice": {"options": "-c client_encoding=LATIN1 -e -S 5000", "client_encoding": "UTF8", "Application_Name": "x"},
     "both": {"options": "-c TimeZone=Asia/Tokyo -c work_mem=71MB", "TimeZone": "Europe/Rome", "application_name": "both"},
 }
 STATEMENTS = [

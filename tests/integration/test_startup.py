@@ -319,3 +319,13 @@ def test_names_that_look_like_a_start_up_packet_are_logged_safely(proxy):
             client.login(evil, "p", "app", application_name=evil)
     wait_until(lambda: proxy.is_running(), "the daemon to be there")
     assert "\x1b" not in proxy.log()
+
+
+def test_a_start_up_packet_without_a_user_is_refused_as_by_the_server(proxy, postgres):
+    errors = []
+    for port in (postgres.port, proxy.port()):
+        with Wire(port) as client:
+            client.send(startup(database="app"))
+            errors.append(client.final_error())
+    own, shared = errors
+    assert (shared.severity, shared.sqlstate, shared.message) == (own.severity, own.sqlstate, own.message)

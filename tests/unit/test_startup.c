@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -88,6 +89,32 @@ static void options_are_split_as_the_server_splits_them(void **state)
     assert_string_equal(startup.application_name, "job");
 }
 
+static void options_come_before_the_other_parameters(void **state)
+{
+    (void)state;
+    assert_true(PARSE("user\0ann\0TimeZone\0UTC\0Application_Name\0p\0options\0-c a=1\0options\0"
+                      "-c timezone=Asia/Tokyo -c application_name=o -c work_mem=1MB\0"));
+    assert_int_equal(startup.setting_count, 2);
+    assert_setting(0, "timezone", "UTC");
+    assert_setting(1, "work_mem", "1MB");
+    assert_string_equal(startup.application_name, "p");
+}
+
+static void two_switches_of_the_server_program_are_settings(void **state)
+{
+    (void)state;
+    assert_true(PARSE("user\0ann\0options\0-e -S 5000\0"));
+    assert_int_equal(startup.setting_count, 2);
+    assert_setting(0, "datestyle", "euro");
+    assert_setting(1, "work_mem", "5000");
+    startup_free(&startup);
+    assert_true(PARSE("user\0ann\0options\0-S5000\0"));
+    assert_setting(0, "work_mem", "5000");
+    startup_free(&startup);
+    assert_false(PARSE("user\0ann\0options\0-S\0"));
+    assert_true(startup.has_unknown_argument);
+}
+
 static void switches_of_the_server_program_are_refused_by_name(void **state)
 {
     (void)state;
@@ -139,6 +166,7 @@ static void nobody_gets_in_without_a_name(void **state)
     (void)state;
     assert_false(PARSE("database\0shop\0"));
     assert_string_equal(error, "no PostgreSQL user name specified in startup packet");
+    assert_true(startup.has_no_user);
     startup_free(&startup);
     assert_false(PARSE("user\0\0"));
 }
@@ -170,10 +198,10 @@ static void a_packet_full_of_settings_is_read(void **state)
     static char packet[STARTUP_PACKET_MAX] = VERSION "user\0ann";
     size_t length = sizeof(VERSION "user\0ann");
     size_t settings = 0;
-    while (length + 6 < sizeof(packet)) {
-        memcpy(packet + length, "a\0b\0", 4);
-        length += 4;
-        settings++;
+    while (length + 8 < sizeof(packet)) {
+        snprintf(packet + length, 4, "%03zx", settings++);
+        packet[length + 4] = 'b';
+        length += 6;
     }
     assert_true(parse_bytes(packet, length + 1));
     assert_int_equal(startup.setting_count, settings);
@@ -218,6 +246,8 @@ int main(void)
         TEST(the_database_is_named_like_the_user_by_default),
         TEST(any_setting_is_honoured),
         TEST(options_are_split_as_the_server_splits_them),
+        TEST(options_come_before_the_other_parameters),
+        TEST(two_switches_of_the_server_program_are_settings),
         TEST(switches_of_the_server_program_are_refused_by_name),
         TEST(an_option_without_a_value_is_refused),
         TEST(unknown_protocol_options_are_listed),
