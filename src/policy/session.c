@@ -194,8 +194,62 @@ static void append_name(struct buffer *sql, const char *name)
     append(sql, "\"");
 }
 
+/* Modules that come with the server, or often: once loaded, which may be when they are first used, they keep their names to
+ * themselves, and refuse what was set before. */
+static bool is_of_module(const char *name)
+{
+    static const char *const modules[] = {"plpgsql.",
+                                          "plperl.",
+                                          "pltcl.",
+                                          "plpython3.",
+                                          "auto_explain.",
+                                          "pg_stat_statements.",
+                                          "pg_trgm.",
+                                          "postgres_fdw.",
+                                          "pgcrypto.",
+                                          "pgaudit.",
+                                          NULL};
+    for (size_t i = 0; modules[i]; i++) {
+        if (strncasecmp(name, modules[i], strlen(modules[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void append_set(struct buffer *sql, const char *name, const char *value)
+{
+    append(sql, "pg_catalog.set_config(");
+    append_literal(sql, name);
+    append(sql, ",");
+    if (value)
+        append_literal(sql, value);
+    else
+        append(sql, "NULL");
+    append(sql, ",false)");
+}
+
+/* Unless the module is there and knows nothing of it: on a connection of one's own its loading would have taken it away. */
+static void append_set_of_module(struct buffer *sql, const char *name, const char *value)
+{
+    static const char among[] =
+        "EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE"
+        " pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) pg_catalog.lower(";
+    append(sql, "CASE WHEN ");
+    append(sql, among);
+    append_literal(sql, name);
+    append(sql,
+           ")) OR NOT EXISTS (SELECT FROM pg_catalog.pg_settings AS s WHERE"
+           " pg_catalog.strpos(pg_catalog.lower(s.name), pg_catalog.lower(pg_catalog.split_part(");
+    append_literal(sql, name);
+    append(sql, ",'.',1)) OPERATOR(pg_catalog.||) '.') OPERATOR(pg_catalog.=) 1) THEN ");
+    append_set(sql, name, value);
+    append(sql, " END");
+}
+
 static void append_reset(struct buffer *sql, const char *name)
 {
+    if (is_of_module(name))
+        return; /* it might be refused: set_config() does it */
     append(sql, "RESET ");
     append_name(sql, name);
     append(sql, ";");
@@ -215,7 +269,7 @@ static void append_resets(struct buffer *sql, const struct settings *from,
 /* A custom setting that was reset is empty, which set_config() might be refused where an extension has one of that name. */
 static bool is_reset(const char *name, const char *value)
 {
-    return *value == '\0' && setting_is_custom(name);
+    return *value == '\0' && setting_is_custom(name) && !is_of_module(name);
 }
 
 static bool has_value(const struct settings *settings, const char *name, const char *value)
@@ -241,11 +295,18 @@ void session_difference(struct buffer *sql, const struct settings *from, const s
     for (const char *name = NULL; (name = settings_next(to, name, &value));) {
         if ((!is_unknown && has_value(from, name, value)) || is_reset(name, value))
             continue;
-        append(sql, is_first ? "SELECT pg_catalog.set_config(" : ",pg_catalog.set_config(");
-        append_literal(sql, name);
-        append(sql, ",");
-        append_literal(sql, value);
-        append(sql, ",false)");
+        append(sql, is_first ? "SELECT " : ",");
+        if (is_of_module(name))
+            append_set_of_module(sql, name, value);
+        else
+            append_set(sql, name, value);
+        is_first = false;
+    }
+    for (const char *name = NULL; !is_unknown && (name = settings_next(from, name, &value));) {
+        if (!is_of_module(name) || settings_get(to, name))
+            continue;
+        append(sql, is_first ? "SELECT " : ",");
+        append_set_of_module(sql, name, NULL);
         is_first = false;
     }
 }

@@ -391,3 +391,17 @@ def test_a_write_behind_a_reset_in_one_batch_does_not_put_its_restoring_off(star
         assert not client.ask(extended("RESET TimeZone"), extended(write)).errors
         assert client.query("SHOW TimeZone").value == "Asia/Tokyo"
         client.query("ROLLBACK")
+
+
+def test_a_setting_of_a_modules_name_that_it_does_not_know_ends_nobodys_session(start_proxy):
+    """It is taken where PL/pgSQL has not been loaded yet, and refused where it has."""
+    proxy = start_proxy(automation={"size": 2, "max_overflow": 0})
+    with proxy.wire() as client, proxy.wire() as holder, proxy.wire() as other:
+        assert client.query("SET plpgsql.foo = '1'; SET plpgsql.bar = '2'; SET work_mem = '7MB'").tags == ["SET"] * 3
+        assert holder.query("BEGIN; DO $$BEGIN END$$").tags == ["BEGIN", "DO"]
+        assert other.query("BEGIN").tags == ["BEGIN"]  # has the one that knows nothing of it
+        assert holder.query("COMMIT").tags == ["COMMIT"]
+        for _ in range(2):
+            assert client.query("SHOW work_mem").value == "7MB"
+            assert holder.query("SHOW work_mem").value == "4MB"
+        other.query("ROLLBACK")
