@@ -178,7 +178,8 @@ static void tell(const char *name, size_t length, sql_name_callback named, void 
 }
 
 /* Behind SET: [SESSION | LOCAL] a.b.  Returns the token that is not part of it. */
-static struct token read_set(struct reader *reader, sql_name_callback named, void *arg)
+static struct token read_set(struct reader *reader, uint32_t *config, sql_name_callback named,
+                             void *arg)
 {
     char name[SQL_NAME_MAX];
     size_t used = 0;
@@ -204,6 +205,8 @@ static struct token read_set(struct reader *reader, sql_name_callback named, voi
         name[used++] = '.';
         token = next_token(reader);
     }
+    if (!memchr(name, '.', used))
+        *config |= SQL_CONFIG_READING;
     tell(name, used, named, arg);
     return token;
 }
@@ -241,27 +244,29 @@ static uint32_t read_config(struct reader *reader, sql_name_callback named, void
     struct token token = next_token(reader);
     struct token end;
     if (!is_mark(&token, '('))
-        return SQL_CONFIG_UNKNOWN;
+        return SQL_CONFIG_UNKNOWN | SQL_CONFIG_READING;
     struct token name = read_argument(reader, &end);
     if (!is_mark(&end, ','))
-        return SQL_CONFIG_UNKNOWN;
+        return SQL_CONFIG_UNKNOWN | SQL_CONFIG_READING;
+    bool is_custom = name.kind == TOKEN_LITERAL && memchr(name.text, '.', name.length);
+    uint32_t reading = is_custom ? 0 : SQL_CONFIG_READING;
     struct reader inside = *reader; /* the value may hold further calls */
     read_argument(reader, &end);
     if (!is_mark(&end, ','))
-        return SQL_CONFIG_UNKNOWN;
+        return SQL_CONFIG_UNKNOWN | reading;
     struct token is_local = read_argument(reader, &end);
     *reader = inside;
     if (name.kind == TOKEN_LITERAL && names(&name, "seed"))
         return SQL_CONFIG_SEED;
     if (is_word(&is_local, "true") ||
         (is_local.kind == TOKEN_LITERAL && (names(&is_local, "true") || names(&is_local, "t"))))
-        return 0;
+        return reading;
     if (name.kind != TOKEN_LITERAL)
-        return SQL_CONFIG_UNKNOWN;
+        return SQL_CONFIG_UNKNOWN | reading;
     if (names(&name, "role") || names(&name, "session_authorization"))
-        return SQL_CONFIG_ROLE;
+        return SQL_CONFIG_ROLE | reading;
     tell(name.text, name.length, named, arg);
-    return SQL_CONFIG_SETTING;
+    return SQL_CONFIG_SETTING | reading;
 }
 
 static void read_look(struct reader *reader, sql_name_callback named, void *arg)
@@ -282,12 +287,12 @@ uint32_t sql_names(const char *text, size_t length, sql_name_callback named, voi
     struct token token = next_token(&reader);
     while (token.kind != TOKEN_END) {
         if (is_word(&token, "set")) {
-            token = read_set(&reader, named, arg);
+            token = read_set(&reader, &config, named, arg);
             continue;
         }
         bool is_call = token.kind == TOKEN_WORD && names(&token, "set_config");
         if (is_call && ++calls > CALLS_MAX)
-            return config | SQL_CONFIG_UNKNOWN |
+            return config | SQL_CONFIG_UNKNOWN | SQL_CONFIG_READING |
                    SQL_CONFIG_SEEN; /* each looks ahead, so many would cost much */
         if (is_call)
             config |= SQL_CONFIG_SEEN | read_config(&reader, named, arg);

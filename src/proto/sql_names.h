@@ -24,7 +24,9 @@ enum sql_config {
     SQL_CONFIG_UNKNOWN = 4, /* one whose name is computed */
     SQL_CONFIG_SEED = 16,   /* seed, which outlives the transaction in any case */
     SQL_CONFIG_SEEN =
-        8 /* there was a call at all; and if the caller knows of one, none seen means that it was misread */
+        8, /* there was a call at all; if the caller knows of one, none seen means that it was misread */
+    SQL_CONFIG_READING =
+        32 /* one by SET or set_config(), LOCAL too, that may change how texts are read: no custom one */
 };
 
 /* `name` is NULL for one that is not told: it is too long, or not ASCII. */

@@ -29,9 +29,6 @@
 
 #define QUESTIONS_FAIL_MOST 3    /* in a row, before the client is tied */
 #define CUSTOMS_MAX_BYTES   4096 /* names of custom settings that are asked for */
-/* What a transaction's later statements mean may be another thing behind these. */
-#define SIGNS_OF_SETTINGS                                                                          \
-    (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_LOCAL | SQL_SIGN_TEMP | SQL_SIGN_RESET)
 
 static struct settings_table *table_of(const struct client *client)
 {
@@ -325,11 +322,34 @@ void settle_note_executed(struct client *client)
     settle_note_signs(client, SQL_SIGN_EXECUTE, NULL, 0);
 }
 
+static void ignore_name(void *arg, const char *name)
+{
+    (void)arg;
+    (void)name;
+}
+
+/* What the transaction's later statements mean may be another thing behind this one.  Not behind a custom setting for the
+ * transaction alone, which nothing but a query asks for: row-level security lives by those. */
+static void note_reading(struct client *client, uint32_t signs, const char *text, size_t length)
+{
+    if (client->has_set || !(signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_LOCAL |
+                                      SQL_SIGN_TEMP | SQL_SIGN_RESET)))
+        return;
+    if (!text || (signs & (SQL_SIGN_SET | SQL_SIGN_TEMP | SQL_SIGN_RESET))) {
+        client->has_set = true;
+        return;
+    }
+    uint32_t config = sql_names(text, length, ignore_name, NULL);
+    bool is_misread = (signs & SQL_SIGN_CONFIG) && !(config & SQL_CONFIG_SEEN);
+    client->has_set = is_misread || (config & SQL_CONFIG_READING);
+}
+
 void settle_note_signs(struct client *client, uint32_t signs, const char *text, size_t length)
 {
     client->has_unasked = true;
     if (signs == 0)
         return;
+    note_reading(client, signs, text, length);
     if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES))
         note_config(client, text ? learn_own_names(client, signs, text, length)
                             : signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG) ? SQL_CONFIG_UNKNOWN
@@ -342,7 +362,7 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     bool asks_functions = !config || config->hidden_state == HIDDEN_STATE_ASK;
     struct pin_verdict verdict = pin_judge(signs, client->pins, asks_functions);
     client->asks |= verdict.asks;
-    client->has_set |= (signs & SIGNS_OF_SETTINGS) || (verdict.asks & PIN_BIT(PIN_SETTING));
+    client->has_set |= (verdict.asks & PIN_BIT(PIN_SETTING)) != 0;
     note_sequences(client, signs);
     settle_pin(client, verdict.pins & ~PIN_BIT(PIN_SEQUENCE));
     if ((signs & SQL_SIGN_CODE) || ((signs & SQL_SIGN_FUNCTION) && asks_functions)) {

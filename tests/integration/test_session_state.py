@@ -164,6 +164,22 @@ def test_what_is_prepared_again_under_other_settings_is_nobody_elses(start_proxy
         assert second.ask(bind("", "s"), execute()).value == MONTH_FIRST
 
 
+@pytest.mark.parametrize("setting,statements", [
+    ("SELECT set_config('app.tenant', '7', true)", "1"), ("SET LOCAL app.tenant = '7'", "1"), ("SET LOCAL search_path = pg_catalog", "2")])
+def test_statements_behind_a_custom_setting_are_still_shared(start_proxy, setting, statements):
+    """The way of row-level security: it changes what a policy sees, but not how a text is read."""
+    proxy = start_proxy(automation={"size": 1, "max_overflow": 0, "timeout": 5})
+    with proxy.wire() as first, proxy.wire() as second, proxy.wire() as third:
+        for client in (first, second):
+            client.ask(parse("s", DATE))
+        third.query("DEALLOCATE ALL")
+        for client in (first, second):
+            assert not client.query("BEGIN").errors + client.query(setting).errors
+            assert client.ask(bind("", "s"), execute()).rows
+            assert not client.query("COMMIT").errors
+        assert [row["prepared_statements"] for row in proxy.show("SERVERS") if "@automation" in row["database"]] == [statements]
+
+
 def test_what_a_temporary_table_hid_is_not_hidden_from_others(start_proxy, postgres):
     control = postgres.superuser_connection("app")
     control.cursor().execute("CREATE TABLE seen (a int); INSERT INTO seen VALUES (1); GRANT SELECT ON seen TO proxy")

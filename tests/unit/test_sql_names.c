@@ -8,6 +8,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -26,7 +27,7 @@ static void assert_names(const char *text, uint32_t config, const char *names)
     char all[256] = "";
     uint32_t got = sql_names(text, strlen(text), collect, all);
     assert_int_equal((got & SQL_CONFIG_SEEN) != 0, strstr(text, "set_config") != NULL);
-    got &= ~(uint32_t)SQL_CONFIG_SEEN;
+    got &= ~(uint32_t)(SQL_CONFIG_SEEN | SQL_CONFIG_READING);
     if (got != config || strcmp(all, names) != 0)
         fail_msg("%s: config %u, names '%s'", text, got, all);
 }
@@ -68,6 +69,25 @@ static void test_set_config_says_what_it_sets(void **state)
     assert_names("SELECT set_config('a.b', 'x'", SQL_CONFIG_UNKNOWN, "");
 }
 
+static bool changes_reading(const char *text)
+{
+    char all[256] = "";
+    return sql_names(text, strlen(text), collect, all) & SQL_CONFIG_READING;
+}
+
+static void test_custom_settings_do_not_change_how_a_text_is_read(void **state)
+{
+    (void)state;
+    assert_false(changes_reading("SELECT set_config('request.jwt.claims', $1, true)"));
+    assert_false(changes_reading("SET LOCAL app.tenant = 7; SELECT set_config('a.b', 'c', false)"));
+    assert_true(
+        changes_reading("SELECT set_config('a.b', $1, true), set_config('role', $2, true)"));
+    assert_true(changes_reading("SELECT set_config($1, 'c', true)"));
+    assert_true(changes_reading("SET LOCAL DateStyle = 'ISO, DMY'"));
+    assert_true(changes_reading("SET LOCAL \"date\"\"style\" = 'ISO'"));
+    assert_true(changes_reading("SET LOCAL TIME ZONE 'UTC'"));
+}
+
 static void test_hostile_names_are_not_learned(void **state)
 {
     char text[400];
@@ -103,7 +123,7 @@ static void test_many_nested_calls_cost_little(void **state)
     while (used + 40 < sizeof(text))
         used += (size_t)snprintf(text + used, sizeof(text) - used, "set_config('a',");
     assert_int_equal(sql_names(text, used, collect, (char[256]){""}),
-                     SQL_CONFIG_UNKNOWN | SQL_CONFIG_SEEN);
+                     SQL_CONFIG_UNKNOWN | SQL_CONFIG_SEEN | SQL_CONFIG_READING);
 }
 
 static void collect_statement(void *arg, const char *name, size_t length)
@@ -141,6 +161,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_custom_settings_of_set_are_named),
         cmocka_unit_test(test_set_config_says_what_it_sets),
+        cmocka_unit_test(test_custom_settings_do_not_change_how_a_text_is_read),
         cmocka_unit_test(test_hostile_names_are_not_learned),
         cmocka_unit_test(test_literals_of_every_kind_are_read_to_their_end),
         cmocka_unit_test(test_prepared_statements_are_named_as_the_server_reads_them),
