@@ -269,7 +269,7 @@ static void append_resets(struct buffer *sql, const struct settings *from,
 /* A custom setting that was reset is empty, which set_config() might be refused where an extension has one of that name. */
 static bool is_reset(const char *name, const char *value)
 {
-    return *value == '\0' && setting_is_custom(name) && !is_of_module(name);
+    return *value == '\0' && setting_is_custom(name);
 }
 
 static bool has_value(const struct settings *settings, const char *name, const char *value)
@@ -303,7 +303,8 @@ void session_difference(struct buffer *sql, const struct settings *from, const s
         is_first = false;
     }
     for (const char *name = NULL; !is_unknown && (name = settings_next(from, name, &value));) {
-        if (!is_of_module(name) || settings_get(to, name))
+        const char *wanted = settings_get(to, name);
+        if (!is_of_module(name) || (wanted && !is_reset(name, wanted)))
             continue;
         append(sql, is_first ? "SELECT " : ",");
         append_set_of_module(sql, name, NULL);

@@ -353,7 +353,7 @@ static void on_signal(evutil_socket_t number, short what, void *arg)
         upgrade_start(proxy);
     else if (number == SIGCHLD)
         upgrade_reap(proxy);
-    else
+    else if (number != SIGTERM || !upgrade_knows_stop(proxy))
         proxy_stop(proxy, number != SIGTERM);
 }
 

@@ -49,6 +49,7 @@ struct upgrade {
     int64_t ended_us; /* when the channel ended before the new process did; 0: not */
     int carried;
     int refused;
+    bool has_passed_on_stop; /* the new process was told to stop, and told us */
 };
 
 /* ---- the end, one way or the other ---- */
@@ -383,8 +384,10 @@ static void on_message(void *arg, const struct channel_message *message)
             fail(upgrade, "the new process was told to stop");
             return;
         }
-        if (proxy->state == PROXY_RUNNING)
+        if (proxy->state == PROXY_RUNNING) {
+            upgrade->has_passed_on_stop = true;
             proxy_stop(proxy, false);
+        }
         break;
     default:
         break;
@@ -497,6 +500,14 @@ void upgrade_tick(struct proxy *proxy)
         leave(upgrade);
     else
         upgrade_look(proxy);
+}
+
+bool upgrade_knows_stop(struct proxy *proxy)
+{
+    bool knows = proxy->upgrade && proxy->upgrade->has_passed_on_stop;
+    if (knows)
+        proxy->upgrade->has_passed_on_stop = false;
+    return knows;
 }
 
 void upgrade_stopping(struct proxy *proxy)

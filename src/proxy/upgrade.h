@@ -32,6 +32,9 @@ void upgrade_look(struct proxy *proxy);
 void upgrade_tick(struct proxy *proxy);
 /* We stop (proxy->state says so): an upgrade that has only begun ends. */
 void upgrade_stopping(struct proxy *proxy);
+/* Whether a TERM says what the new process has passed on already, once: who stops both (systemd does) means one stop, and the
+ * second TERM, which is to be at once, is another. */
+bool upgrade_knows_stop(struct proxy *proxy);
 void upgrade_free(struct proxy *proxy);
 
 /* ---- takeover.c: the new process ---- */

@@ -179,7 +179,7 @@ def test_unknown_user_is_not_somebody_else(with_users, method):  # noqa: F811
                                             (PASSWORD, "a", "", "md5", md5_secret(ROLE, PASSWORD))):
         with Wire(proxy.port()) as client, pytest.raises(wire.ErrorResponse) as refused:
             client.login(user, password, "app")
-        assert refused.value.sqlstate == ("28P01" if user else "08P01")
+        assert refused.value.sqlstate == ("28P01" if user else "28000")
     assert proxy.pool()["clients"] == 0
 
 
