@@ -214,15 +214,6 @@ static void apply_url(struct config_database *database, struct reading *reading,
     PQconninfoFree(parts);
 }
 
-static const char *keyword_value(const struct config_database *database, const char *keyword)
-{
-    for (size_t i = 0; database->keywords && database->keywords[i]; i++) {
-        if (strcmp(database->keywords[i], keyword) == 0)
-            return database->values[i];
-    }
-    return "";
-}
-
 static bool same_words(const char *a, const char *b, const char *otherwise)
 {
     return strcmp(a ? a : otherwise, b ? b : otherwise) == 0;
@@ -232,7 +223,7 @@ static bool same_server(const struct config_database *a, const struct config_dat
 {
     return same_words(a->hosts, b->hosts, "") && same_words(a->hostaddrs, b->hostaddrs, "") &&
            same_words(a->ports, b->ports, "5432") &&
-           same_words(keyword_value(a, "service"), keyword_value(b, "service"), "");
+           same_words(config_url_value(a, "service"), config_url_value(b, "service"), "");
 }
 
 /* Whom to log in as.  A url of the section's own says it all when it names somebody; and the password of [database:*] is for the
@@ -427,6 +418,15 @@ const struct config_database *config_find_database(const struct config *config, 
             any = &config->databases[i];
     }
     return any;
+}
+
+const char *config_url_value(const struct config_database *database, const char *keyword)
+{
+    for (size_t i = 0; database && database->keywords && database->keywords[i]; i++) {
+        if (strcmp(database->keywords[i], keyword) == 0)
+            return database->values[i];
+    }
+    return NULL;
 }
 
 const struct config_pool *config_find_pool(const struct config *config, const char *name)

@@ -194,6 +194,8 @@ void config_errors_free(struct config_errors *errors);
 
 /* The section that serves the database name a client asked for: its own, else "*", else NULL. */
 const struct config_database *config_find_database(const struct config *config, const char *name);
+/* What the section's url says for a libpq keyword; NULL: nothing, or no section. */
+const char *config_url_value(const struct config_database *database, const char *keyword);
 const struct config_pool *config_find_pool(const struct config *config, const char *name);
 /* True when `name` is in the list, or the list is empty or "*" . */
 bool config_names_allow(const struct config_names *names, const char *name);

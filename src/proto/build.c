@@ -107,6 +107,41 @@ void build_empty(struct buffer *buffer, char type)
     build_end(buffer, build_begin(buffer, type));
 }
 
+void build_parse(struct buffer *buffer, const char *name, const char *sql)
+{
+    size_t mark = build_begin(buffer, 'P');
+    build_text(buffer, name);
+    build_text(buffer, sql);
+    build_u16(buffer, 0);
+    build_end(buffer, mark);
+}
+
+void build_bind(struct buffer *buffer, const char *name)
+{
+    size_t mark = build_begin(buffer, 'B');
+    build_text(buffer, name); /* of the portal */
+    build_text(buffer, name);
+    for (int i = 0; i < 3; i++)
+        build_u16(buffer, 0); /* no formats, no parameters, text results */
+    build_end(buffer, mark);
+}
+
+void build_execute(struct buffer *buffer, const char *name)
+{
+    size_t mark = build_begin(buffer, 'E');
+    build_text(buffer, name);
+    build_u32(buffer, 0);
+    build_end(buffer, mark);
+}
+
+void build_close(struct buffer *buffer, char kind, const char *name)
+{
+    size_t mark = build_begin(buffer, 'C');
+    build_u8(buffer, (uint8_t)kind);
+    build_text(buffer, name);
+    build_end(buffer, mark);
+}
+
 void build_command_complete(struct buffer *buffer, const char *tag)
 {
     size_t mark = build_begin(buffer, 'C');

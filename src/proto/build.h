@@ -32,6 +32,12 @@ void build_parameter_status(struct buffer *buffer, const char *name, const char 
 void build_authentication(struct buffer *buffer, uint32_t code, const void *data, size_t length);
 /* A simple Query message. */
 void build_query(struct buffer *buffer, const char *sql);
+/* The messages that run a statement of ours beside others: Parse of a text without parameters; Bind of the statement of that name to a
+ * portal of the same, with text results; Execute of the portal, all of it; Close of either, `kind` P or S. */
+void build_parse(struct buffer *buffer, const char *name, const char *sql);
+void build_bind(struct buffer *buffer, const char *name);
+void build_execute(struct buffer *buffer, const char *name);
+void build_close(struct buffer *buffer, char kind, const char *name);
 /* A message of a type without a body: Sync, Flush, Terminate, CopyDone ... */
 void build_empty(struct buffer *buffer, char type);
 void build_command_complete(struct buffer *buffer, const char *tag);

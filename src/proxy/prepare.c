@@ -115,10 +115,7 @@ void prepare_queue_parse(struct server *server, const char *name, const void *bo
 void prepare_queue_close(struct server *server, const char *name)
 {
     struct buffer message = {0};
-    size_t mark = build_begin(&message, 'C');
-    build_u8(&message, 'S');
-    build_text(&message, name);
-    build_end(&message, mark);
+    build_close(&message, 'S', name);
     stream_queue_buffer(&server->stream, &message);
 }
 

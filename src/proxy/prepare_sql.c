@@ -305,29 +305,14 @@ static void build_failing_parse(struct buffer *out, struct client *client, const
     char none[STATEMENT_NAME_BYTES];
     prepare_no_name(client, none);
     for (const char *kind = "PS"; *kind; kind++) {
-        size_t mark = build_begin(out, 'C');
-        build_u8(out, (uint8_t)*kind);
-        build_text(out, none);
-        build_end(out, mark);
+        build_close(out, *kind, none);
         outstanding_sent_as(outstanding, OUTSTANDING_UNTRACKED_CLOSE);
     }
-    size_t mark = build_begin(out, 'P');
-    build_text(out, none);
-    build_text(out, statement);
-    build_u16(out, 0);
-    build_end(out, mark);
+    build_parse(out, none, statement);
     outstanding_sent_as(outstanding, OUTSTANDING_UNTRACKED_PARSE);
-    mark = build_begin(out, 'B');
-    build_text(out, none); /* of the portal */
-    build_text(out, none);
-    for (int i = 0; i < 3; i++)
-        build_u16(out, 0); /* no formats, no parameters, text results */
-    build_end(out, mark);
+    build_bind(out, none);
     outstanding_sent_as(outstanding, OUTSTANDING_UNTRACKED_BIND);
-    mark = build_begin(out, 'E');
-    build_text(out, none);
-    build_u32(out, 0);
-    build_end(out, mark);
+    build_execute(out, none);
     outstanding_sent(outstanding, 'E');
 }
 

@@ -166,16 +166,6 @@ void server_login_probed(struct server *server)
     proxy_run_pool(lane->pool);
 }
 
-/* What the database's url says for a keyword, or NULL. */
-static const char *url_value(const struct config_database *database, const char *keyword)
-{
-    for (size_t i = 0; database && database->keywords && database->keywords[i]; i++) {
-        if (strcmp(database->keywords[i], keyword) == 0)
-            return database->values[i];
-    }
-    return NULL;
-}
-
 /* NULL when it is gone: another's server must not get this one's password. */
 static const struct config_database *section_of(const struct server *server)
 {
@@ -187,7 +177,7 @@ static const struct config_database *section_of(const struct server *server)
 /* In the way of target_session_attrs=prefer-standby libpq goes through all of them twice. */
 static bool asks_twice(const struct server *server)
 {
-    const char *attributes = url_value(section_of(server), "target_session_attrs");
+    const char *attributes = config_url_value(section_of(server), "target_session_attrs");
     return attributes && strcmp(attributes, "prefer-standby") == 0;
 }
 
@@ -347,7 +337,7 @@ static void add_option(struct login_options *options, const char *keyword, const
 /* The url's, which may say where a hosted pooler shall lead, and then ours, which win. */
 static char *options_of_asker(const struct config_database *database)
 {
-    const char *theirs = url_value(database, "options");
+    const char *theirs = config_url_value(database, "options");
     return memory_printf("%s%s-c search_path=pg_catalog", theirs ? theirs : "",
                          theirs && *theirs ? " " : "");
 }

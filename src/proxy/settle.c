@@ -330,7 +330,8 @@ static void ignore_name(void *arg, const char *name)
 
 /* What the transaction's later statements mean may be another thing behind this one.  Not behind a custom setting for the
  * transaction alone, which nothing but a query asks for: row-level security lives by those. */
-static void note_reading(struct client *client, uint32_t signs, const char *text, size_t length)
+static void note_reading(struct client *client, uint32_t signs, uint32_t config, const char *text,
+                         size_t length)
 {
     if (client->has_set || !(signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_LOCAL |
                                       SQL_SIGN_TEMP | SQL_SIGN_RESET)))
@@ -339,7 +340,8 @@ static void note_reading(struct client *client, uint32_t signs, const char *text
         client->has_set = true;
         return;
     }
-    uint32_t config = sql_names(text, length, ignore_name, NULL);
+    if (!(signs & SQL_SIGN_CONFIG)) /* a SET LOCAL alone: not read yet */
+        config = sql_names(text, length, ignore_name, NULL);
     bool is_misread = (signs & SQL_SIGN_CONFIG) && !(config & SQL_CONFIG_SEEN);
     client->has_set = is_misread || (config & SQL_CONFIG_READING);
 }
@@ -349,11 +351,13 @@ void settle_note_signs(struct client *client, uint32_t signs, const char *text, 
     client->has_unasked = true;
     if (signs == 0)
         return;
-    note_reading(client, signs, text, length);
-    if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES))
-        note_config(client, text ? learn_own_names(client, signs, text, length)
-                            : signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG) ? SQL_CONFIG_UNKNOWN
-                                                                       : 0);
+    uint32_t named = 0; /* enum sql_config */
+    if (text && (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG | SQL_SIGN_NAMES)))
+        named = learn_own_names(client, signs, text, length);
+    else if (signs & (SQL_SIGN_SET | SQL_SIGN_CONFIG))
+        named = SQL_CONFIG_UNKNOWN;
+    note_config(client, named);
+    note_reading(client, signs, named, text, length);
     if (signs & SQL_SIGN_PREPARE)
         settle_note_prepared(client, signs);
     if (signs & SQL_SIGN_EXECUTE)

@@ -160,35 +160,6 @@ void settle_link(struct client *client, struct server *server)
 
 /* ---- beside the client's own statements ---- */
 
-static void build_close(struct buffer *messages, char kind, const char *name)
-{
-    size_t mark = build_begin(messages, 'C');
-    build_u8(messages, (uint8_t)kind);
-    build_text(messages, name);
-    build_end(messages, mark);
-}
-
-static void append_aside(struct buffer *messages, const char *name, const char *sql)
-{
-    size_t mark = build_begin(messages, 'P');
-    build_text(messages, name);
-    build_text(messages, sql);
-    build_u16(messages, 0);
-    build_end(messages, mark);
-    mark = build_begin(messages, 'B');
-    build_text(messages, name); /* of the portal */
-    build_text(messages, name);
-    for (int i = 0; i < 3; i++)
-        build_u16(messages, 0); /* no formats, no parameters, text results */
-    build_end(messages, mark);
-    mark = build_begin(messages, 'E');
-    build_text(messages, name);
-    build_u32(messages, 0);
-    build_end(messages, mark);
-    build_close(messages, 'P', name);
-    build_close(messages, 'S', name);
-}
-
 /* Several statements, each with a zero at its end. */
 static void queue_aside(struct server *server, const char *statements, size_t length,
                         enum outstanding_injection injection)
@@ -197,8 +168,13 @@ static void queue_aside(struct server *server, const char *statements, size_t le
     struct buffer messages = {0};
     snprintf(name, sizeof(name), "%srestore", server->proxy->statements.prefix);
     build_close(&messages, 'S', name); /* an error may have left one behind */
-    for (size_t at = 0; at < length; at += strlen(statements + at) + 1)
-        append_aside(&messages, name, statements + at);
+    for (size_t at = 0; at < length; at += strlen(statements + at) + 1) {
+        build_parse(&messages, name, statements + at);
+        build_bind(&messages, name);
+        build_execute(&messages, name);
+        build_close(&messages, 'P', name);
+        build_close(&messages, 'S', name);
+    }
     build_empty(&messages, 'S');
     outstanding_injected(&server->outstanding, injection);
     stream_queue_buffer(&server->stream, &messages);
