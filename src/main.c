@@ -28,6 +28,7 @@
 #include "config/rules.h"
 #include "config/users.h"
 #include "net/tls.h"
+#include "proxy/turn.h"
 #include "proxy/proxy.h"
 #include "proxy/upgrade.h"
 
@@ -144,7 +145,7 @@ static int run_command(const char *file, char **arguments)
     upgrade_remember(proxy, arguments);
     int status = 1;
     if (start(proxy)) {
-        event_base_dispatch(base);
+        proxy_run(proxy);
         status = proxy->exit_status;
     } else if (proxy->exit_status != 0) {
         status = proxy->exit_status;

@@ -132,6 +132,7 @@ struct config {
     bool log_pool_events;
     int64_t shutdown_timeout_us;
     int64_t upgrade_timeout_us;
+    int64_t gather_delay_us;
     char *user; /* to run as when started as root; NULL: nobody else */
     bool core_dumps;
 

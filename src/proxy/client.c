@@ -517,6 +517,7 @@ static void on_stream(struct stream *stream, void *arg)
 {
     struct client *client = arg;
     client->proxy->now_us = clock_now_us();
+    client->proxy->gather.events++;
     if (client->state == CLIENT_GONE)
         return;
     if (client->state == CLIENT_CLOSING && !client->has_said_goodbye && stream_backlog(stream) == 0)

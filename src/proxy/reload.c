@@ -250,6 +250,7 @@ bool proxy_adopt(struct proxy *proxy, struct config *next, char *error, size_t e
     auth_query_reloaded(proxy);
     verifiers_refresh(proxy);
     process_allow_core_dumps(next->core_dumps);
+    gather_limit(&proxy->gather, next->gather_delay_us);
     log_setup((enum log_level)next->log_level, next->log_format == LOG_FORMAT_JSON);
     listener_check_descriptors(proxy);
     proxy_run_pools(proxy);

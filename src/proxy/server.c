@@ -89,6 +89,7 @@ void server_on_stream(struct stream *stream, void *arg)
     struct client *client = server->client;
     (void)stream;
     server->proxy->now_us = clock_now_us();
+    server->proxy->gather.events++;
     relay_server_pump(server);
     if (client && client->server == server && client->state == CLIENT_LINKED)
         client_pump(client); /* the backend may take more now */
