@@ -149,6 +149,8 @@ void gather_judge(struct gather *gather, int64_t now_us, int64_t cpu_us)
 int64_t gather_rest_us(struct gather *gather, int64_t now_us, int busy)
 {
     int64_t left_us = gather->pause_us - (now_us - gather->looked_us);
+    if (left_us > gather->pause_us) /* the last rest was cut short */
+        left_us = gather->pause_us;
     if (busy < GATHER_LEAST_BUSY || left_us < gather->pause_us / 4)
         left_us = 0;
     gather->looked_us = now_us + left_us;

@@ -407,7 +407,7 @@ struct proxy {
     bool is_draining;   /* no new clients; stops when the last one has gone */
     int exit_status;
     int64_t now_us;
-    struct gather gather; /* turn.c; every stream's callback counts in it */
+    struct gather gather;       /* turn.c; every stream's callback counts in it */
     struct stats console_stats; /* what the console has done */
     int64_t stats_newer_us;     /* when the counters were last set down for the averages, */
     int64_t stats_older_us;     /* and the time before that */

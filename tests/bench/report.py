@@ -156,6 +156,8 @@ BEGIN, END = "<!-- bench: from here on written by tests/bench/bench.py -->", "<!
 SHOWN = (  # (chapter, row, metric, what the reader sees)
     ("Throughput and CPU", "select, simple, 1 client", "median_us", "latency, 1 client, median, µs"),
     ("Throughput and CPU", "select, simple, 1 client", "p99_us", "the same, 99 %"),
+    ("Throughput and CPU", "select, simple, 50 clients", "tps", "transactions a second, 50 clients"),
+    ("Throughput and CPU", "select, simple, 500 clients", "tps", "the same, 500 clients"),
     ("Throughput and CPU", "select, simple, 50 clients", "cpu_us", "CPU a transaction, 50 clients, µs"),
     ("Throughput and CPU", "select, simple, 500 clients", "cpu_us", "the same, 500 clients"),
     ("Throughput and CPU", "select, extended, 500 clients", "cpu_us", "the same, extended protocol"),
