@@ -28,8 +28,8 @@
 #include "config/rules.h"
 #include "config/users.h"
 #include "net/tls.h"
-#include "proxy/turn.h"
 #include "proxy/proxy.h"
+#include "proxy/turn.h"
 #include "proxy/upgrade.h"
 
 #define EXIT_BAD_CONFIGURATION 2

@@ -36,13 +36,13 @@ static const struct {
      "How long the new process of an upgrade may take to say that it could serve, and then to "
      "answer.\nAfter that it is ended, and the old one serves on."},
     {OPTION_PGRESERVE, "gather_delay",
-     "While many connections are busy, what comes in is gathered for at most this long and dealt "
-     "with at once, which "
-     "spares us, the server and the clients a waking for each message.\nIt is tried for a tenth of "
-     "a second at a time, "
-     "and goes on only as long as CPU time is saved, no fewer messages come and connections are "
-     "held no longer.\n"
-     "0 deals with each message as it comes."},
+     "While dozens of queries run, messages are gathered for at most this long and dealt with at "
+     "once, which spares us, "
+     "the server and the clients a waking for each.\nThat is tried for a tenth of a second now and "
+     "then, and goes on as "
+     "long as it saves CPU time and more queries are answered, or their answers come sooner.\n0 "
+     "deals with each message "
+     "as it comes."},
     {OPTION_PGRESERVE, "user",
      "When started as root: the user to run as once the listeners are open.\nThe configuration, "
      "the "

@@ -1,11 +1,11 @@
 /*
- * gather.c - whether events are gathered for a moment before they are dealt with: see gather.h.
+ * gather.c - whether messages are gathered for a moment before they are dealt with: see gather.h.
  *
- * How long: with L connections busy and R events a microsecond, a connection has one every L / R.  A pause of two thirds of that
- * gathers L / 1.5 events; fewer than four are not worth a timer.
+ * How long: a third of the time that a query takes.  With L queries running, as many questions and answers come in
+ * that time as two thirds of L; fewer than four are not worth a timer.
  *
- * Whether it slows anybody down depends on what is around us.  Clients and servers that lack processor time are spared the waking of
- * us for each event, which is more than they wait; where they have time to spare, the pause is lost to them.
+ * Whether it slows anybody down depends on what is around us.  Clients and servers that lack processor time are spared the
+ * waking of us for each message, which is more than they wait; where they have time to spare, the pause is lost to them.
  * So it is tried: one window of time with, beside one without.
  *
  *              fits, and it is time            was worth it
@@ -13,28 +13,36 @@
  *         ^                           |    ^                 |   ^
  *         |     was not: patience     |    | was not         |   | is still worth it
  *         +---------------------------+    +--- CHECKING <---+---+
- *         ^                                     every 3 s
- *         +---- too little to gather
+ *         ^                                     3 to 30 windows later, or when the load changes
+ *         +---- no longer fits
  *
- * It is worth it when events come no slower (clients that wait for their answers would send fewer), connections are held no
- * longer (clients that send at a pace of their own would wait longer), and our CPU time for each event is less.
+ * It is worth it when it saves CPU time, and there are either so many more answers that clients who wait for theirs are
+ * better off, or no fewer, and they come so much sooner that a question's own wait for our next look, which we cannot see, is
+ * made good (clients that ask at a pace of their own would wait longer).
  */
 #include "policy/gather.h"
 
 #include <string.h>
 
-#define SHARE           1.5 /* of the time from event to event of a connection, one part */
+#define SHARE           3.0 /* a pause is a query's time divided by this */
 #define LEAST_US        25  /* timers are no finer */
-#define LEAST_EVENTS    4.0 /* in a pause */
+#define LEAST_MESSAGES  4.0 /* in a pause */
 #define NOISE           0.04
-#define WINDOWS         30
+#define ALIKE           0.25 /* two windows of one load differ by less */
+#define WINDOWS_FIRST   3
+#define WINDOWS_MAX     30
 #define PATIENCE_US     1000000
 #define PATIENCE_MAX_US 16000000
+#define POOR_MESSAGES   2  /* fewer, and a rest was not worth it */
+#define POOR_RESTS_MAX  16 /* in a window */
 
-static void stop(struct gather *gather)
+static void stop(struct gather *gather, int64_t try_us)
 {
     gather->state = GATHER_OFF;
     gather->pause_us = 0;
+    gather->windows = WINDOWS_FIRST;
+    if (gather->try_us < try_us)
+        gather->try_us = try_us;
 }
 
 void gather_init(struct gather *gather, int64_t most_us, int64_t now_us, int64_t cpu_us)
@@ -42,10 +50,9 @@ void gather_init(struct gather *gather, int64_t most_us, int64_t now_us, int64_t
     memset(gather, 0, sizeof(*gather));
     gather->most_us = most_us;
     gather->since_us = now_us;
-    gather->noted_us = now_us;
     gather->cpu_us = cpu_us;
     gather->patience_us = PATIENCE_US;
-    stop(gather);
+    stop(gather, now_us);
 }
 
 void gather_limit(struct gather *gather, int64_t most_us)
@@ -55,38 +62,56 @@ void gather_limit(struct gather *gather, int64_t most_us)
     gather->most_us = most_us;
     gather->patience_us = PATIENCE_US;
     gather->try_us = 0;
-    stop(gather);
+    gather->is_spoiled = true;
+    stop(gather, 0);
 }
 
 /* 0: none is worth it. */
 static int64_t fitting_pause(const struct gather *gather, const struct gather_figures *seen)
 {
-    double pause_us = seen->held_us / SHARE;
+    double pause_us = seen->query_us / SHARE;
     if (pause_us > (double)gather->most_us)
         pause_us = (double)gather->most_us;
-    if (pause_us < LEAST_US || pause_us * seen->events_per_us < LEAST_EVENTS)
+    if (pause_us < LEAST_US || pause_us * seen->answers_per_us * 2 < LEAST_MESSAGES)
         return 0;
     return (int64_t)pause_us;
 }
 
+/* By more than chance: answers that come at random differ by the root of their number, one window from another by that of twice
+ * as many; 2.5 of that. */
+static bool is_clearly_more(const struct gather_figures *without, const struct gather_figures *with)
+{
+    double gain = with->answers_per_us / without->answers_per_us - 1;
+    double answers = without->answers_per_us * GATHER_WINDOW_US;
+    return gain >= 2 * NOISE && gain * gain * answers >= 2.5 * 2.5 * 2;
+}
+
 static bool is_worth_it(const struct gather_figures *without, const struct gather_figures *with)
 {
-    return with->events_per_us >= without->events_per_us * (1 - NOISE) &&
-           with->held_us <= without->held_us * (1 + NOISE) &&
-           with->cpu_us <= without->cpu_us * (1 - NOISE);
+    if (with->answers_per_us < without->answers_per_us * (1 - NOISE) ||
+        with->cpu_us > without->cpu_us * (1 - NOISE))
+        return false;
+    return is_clearly_more(without, with) ||
+           with->took_us + with->pause_us / 2 <= without->took_us * (1 + NOISE);
+}
+
+/* Both are whole windows of one load. */
+static bool is_alike(const struct gather_figures *a, const struct gather_figures *b)
+{
+    return b->answers_per_us >= a->answers_per_us * (1 - ALIKE) &&
+           b->answers_per_us <= a->answers_per_us * (1 + ALIKE);
 }
 
 static void begin(struct gather *gather, enum gather_state state, int64_t pause_us)
 {
     gather->state = state;
     gather->pause_us = pause_us;
-    gather->windows_left = WINDOWS;
+    gather->windows_left = gather->windows;
 }
 
 static void give_up(struct gather *gather, int64_t now_us)
 {
-    stop(gather);
-    gather->try_us = now_us + gather->patience_us;
+    stop(gather, now_us + gather->patience_us);
     gather->patience_us *= 2;
     if (gather->patience_us > PATIENCE_MAX_US)
         gather->patience_us = PATIENCE_MAX_US;
@@ -94,35 +119,39 @@ static void give_up(struct gather *gather, int64_t now_us)
 
 static void decide(struct gather *gather, const struct gather_figures *seen, int64_t now_us)
 {
+    const struct gather_figures *before = &gather->before;
     int64_t pause_us = fitting_pause(gather, seen);
-    if (pause_us == 0) {
-        stop(gather);
-        return;
-    }
     switch (gather->state) {
     case GATHER_OFF:
-        if (now_us >= gather->try_us)
+        if (pause_us > 0 && now_us >= gather->try_us && is_alike(before, seen))
             begin(gather, GATHER_TRYING, pause_us);
         break;
     case GATHER_TRYING:
-        if (is_worth_it(&gather->before, seen)) {
-            gather->patience_us = PATIENCE_US;
+        if (pause_us > 0 && is_worth_it(before, seen))
             begin(gather, GATHER_ON, pause_us);
-        } else {
+        else
             give_up(gather, now_us);
-        }
         break;
     case GATHER_ON:
         gather->pause_us = pause_us;
-        if (--gather->windows_left == 0)
+        if (pause_us == 0)
+            stop(gather, now_us + PATIENCE_US);
+        else if (--gather->windows_left == 0 || (before->pause_us > 0 && !is_alike(before, seen)))
             begin(gather, GATHER_CHECKING, 0);
         break;
     case GATHER_CHECKING:
-        if (is_worth_it(seen, &gather->before))
+        if (pause_us == 0) {
+            stop(gather, now_us + PATIENCE_US);
+        } else if (is_worth_it(seen, before)) {
+            gather->patience_us = PATIENCE_US;
+            gather->windows *= 2;
+            if (gather->windows > WINDOWS_MAX)
+                gather->windows = WINDOWS_MAX;
             begin(gather, GATHER_ON, pause_us);
-        else
-            begin(gather, GATHER_TRYING,
-                  pause_us); /* loads change: once more, with a fresh measure */
+        } else { /* it may have been the load that changed: once more, with a fresh measure */
+            gather->windows = WINDOWS_FIRST;
+            begin(gather, GATHER_TRYING, pause_us);
+        }
         break;
     }
 }
@@ -130,29 +159,45 @@ static void decide(struct gather *gather, const struct gather_figures *seen, int
 void gather_judge(struct gather *gather, int64_t now_us, int64_t cpu_us)
 {
     int64_t took_us = now_us - gather->since_us;
-    if (gather->events > 0 && took_us < 2 * GATHER_WINDOW_US) {
-        double events = (double)gather->events;
-        struct gather_figures seen = {.events_per_us = events / (double)took_us,
-                                      .held_us = (double)gather->held_us / events,
-                                      .cpu_us = (double)(cpu_us - gather->cpu_us) / events};
+    struct gather_figures seen = {.pause_us = (double)gather->pause_us};
+    if (gather->answers > 0 && took_us < 2 * GATHER_WINDOW_US && !gather->is_spoiled) {
+        double answers = (double)gather->answers;
+        seen.answers_per_us = answers / (double)took_us;
+        seen.query_us = (double)gather->query_us / answers;
+        seen.took_us = (double)(gather->query_us + gather->wait_us) / answers;
+        seen.cpu_us = (double)(cpu_us - gather->cpu_us) / answers;
         decide(gather, &seen, now_us);
-        gather->before = seen;
     } else {
-        stop(gather); /* it was quiet: no measure of what comes */
+        stop(gather, 0); /* it was quiet: no measure of what comes */
     }
-    gather->events = 0;
-    gather->held_us = 0;
+    gather->before = seen;
+    gather->answers = 0;
+    gather->query_us = 0;
+    gather->wait_us = 0;
+    gather->poor_rests = 0;
+    gather->is_spoiled = false;
     gather->since_us = now_us;
     gather->cpu_us = cpu_us;
 }
 
-int64_t gather_rest_us(struct gather *gather, int64_t now_us, int busy)
+/* With few clients, or none left, there is nothing to gather; the window's end will tell, but nobody is to wait for that. */
+static void look_at_catch(struct gather *gather)
+{
+    if (gather->has_rested && gather->events - gather->seen_events < POOR_MESSAGES)
+        gather->poor_rests++;
+    gather->seen_events = gather->events;
+}
+
+int64_t gather_rest_us(struct gather *gather, int64_t now_us)
 {
     int64_t left_us = gather->pause_us - (now_us - gather->looked_us);
+    look_at_catch(gather);
     if (left_us > gather->pause_us) /* the last rest was cut short */
         left_us = gather->pause_us;
-    if (busy < GATHER_LEAST_BUSY || left_us < gather->pause_us / 4)
+    if (left_us < gather->pause_us / 4 || gather->is_hurried || gather->poor_rests > POOR_RESTS_MAX)
         left_us = 0;
+    gather->has_rested = left_us > 0;
+    gather->is_hurried = false;
     gather->looked_us = now_us + left_us;
     return left_us;
 }

@@ -1,13 +1,13 @@
 /*
- * gather.h - whether events are gathered for a moment before they are dealt with, and how long (gather_delay).
+ * gather.h - whether messages are gathered for a moment before they are dealt with, and how long (gather_delay).
  *
- * A daemon that sleeps until the next event is woken for nearly every one of them, and to go to sleep and to be woken costs
- * more than the event's own work; whoever sent it pays for the waking as well.  While dozens of connections are
- * busy, a look at their sockets every 300 us finds ten events at once.  Network cards do the same (interrupt
+ * A daemon that sleeps until the next message is woken for nearly every one of them, and to go to sleep and to be woken
+ * costs more than the message's own work; whoever sent it pays for the waking as well.  While dozens of queries are
+ * running, a look at the sockets every 300 us finds ten messages at once.  Network cards do the same (interrupt
  * coalescing), and PostgreSQL's commit_delay.
  *
- * What is promised: events are gathered only while many connections are busy, and only as long as it is measured to save CPU
- * time and to slow nobody down.  Pure: events are counted by the caller, who has the clocks as well.
+ * What is promised: messages are gathered only while they come close together, and only as long as it is measured to save
+ * CPU time and to slow answers down by no more than it wins.  Pure: the caller counts, and has the clocks.
  */
 #ifndef POLICY_GATHER_H
 #define POLICY_GATHER_H
@@ -15,37 +15,50 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GATHER_WINDOW_US  100000
-#define GATHER_LEAST_BUSY 4 /* connections; with fewer there is nothing to gather */
+#define GATHER_WINDOW_US 100000
+/* Of a longer query or wait no more is counted: minutes of a report would hide what happens to the others. */
+#define GATHER_BOUND_US 10000
 
-/* What a window of time has shown.  An event: bytes from a client or from a server that were dealt with. */
+/* What a window of time has shown. */
 struct gather_figures {
-    double events_per_us;
-    double held_us; /* connections busy for a client, times microseconds, for each event */
-    double cpu_us;  /* of ours, for each event */
+    double answers_per_us;
+    double
+        query_us;   /* from a query's way upstream to its answer: the mean, each cut at the bound */
+    double took_us; /* the same with the wait for a connection */
+    double cpu_us;  /* of ours, for each answer */
+    double pause_us; /* in force then */
 };
 
 enum gather_state {
-    GATHER_OFF,     /* each event as it comes */
+    GATHER_OFF,     /* each message as it comes */
     GATHER_TRYING,  /* a window with, to be compared with the one before */
     GATHER_ON,      /* windows with */
     GATHER_CHECKING /* a window without, to be compared with the one before */
 };
 
 struct gather {
-    int64_t events; /* in this window: the caller adds one for each */
+    /* The caller's: */
+    int64_t events;  /* one for each time that a socket had something */
+    bool is_hurried; /* this turn found more than it has read: look again at once */
+    /* ours: */
     int64_t most_us;
-    int64_t pause_us; /* from one look at the sockets to the next; 0: each event as it comes */
-    int64_t looked_us;
+    int64_t pause_us;    /* from one look at the sockets to the next; 0: each message as it comes */
+    int64_t looked_us;   /* the last look, or when it will be after the rest */
+    int64_t seen_events; /* by then */
+    bool has_rested;
+    int poor_rests;  /* in this window: after them hardly anything was there */
+    int64_t answers; /* in this window, as are the next two */
+    int64_t query_us;
+    int64_t wait_us;
     int64_t since_us; /* when the window began, */
     int64_t cpu_us;   /* and what the thread had used by then */
-    int64_t noted_us;
-    int64_t held_us; /* connections times microseconds */
+    bool is_spoiled;  /* its figures are of two ways */
     enum gather_state state;
-    int windows_left;             /* until the next check */
+    int windows; /* from one check to the next; the more have been passed, the more */
+    int windows_left;
     int64_t patience_us;          /* from a try that failed to the next */
     int64_t try_us;               /* not before */
-    struct gather_figures before; /* the window that is compared with */
+    struct gather_figures before; /* of the last window */
 };
 
 /* Off; `most_us` is the longest pause (0: never any), `cpu_us` what the thread has used so far. */
@@ -53,19 +66,34 @@ void gather_init(struct gather *gather, int64_t most_us, int64_t now_us, int64_t
 /* Another longest pause, after a reload. */
 void gather_limit(struct gather *gather, int64_t most_us);
 
-/* At the end of each turn of the loop: so many connections are busy for clients.  True when a window is over, and
- * gather_judge() is due. */
-static inline bool gather_turn(struct gather *gather, int64_t now_us, int busy)
+static inline int64_t gather_bound(int64_t us)
 {
-    gather->held_us += busy * (now_us - gather->noted_us);
-    gather->noted_us = now_us;
+    return us < GATHER_BOUND_US ? us : GATHER_BOUND_US;
+}
+
+/* A query has been answered after so long. */
+static inline void gather_answered(struct gather *gather, int64_t query_us)
+{
+    gather->answers++;
+    gather->query_us += gather_bound(query_us);
+}
+
+/* Before it, the client has waited so long for a connection. */
+static inline void gather_waited(struct gather *gather, int64_t wait_us)
+{
+    gather->wait_us += gather_bound(wait_us);
+}
+
+/* At the end of each turn of the loop: true when the window is over and gather_judge() is due. */
+static inline bool gather_window_is_over(const struct gather *gather, int64_t now_us)
+{
     return now_us - gather->since_us >= GATHER_WINDOW_US;
 }
 
 /* Decides how the next window goes. */
 void gather_judge(struct gather *gather, int64_t now_us, int64_t cpu_us);
 
-/* For how many microseconds from now the sockets are better left alone; 0: not at all. */
-int64_t gather_rest_us(struct gather *gather, int64_t now_us, int busy);
+/* At the end of a turn, when there is a pause: for how many microseconds the sockets are left alone; 0: not at all. */
+int64_t gather_rest_us(struct gather *gather, int64_t now_us);
 
 #endif

@@ -24,6 +24,7 @@
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
+#include "proxy/turn.h"
 
 #define HEADER_BYTES    5
 #define INSPECTED_BYTES 32768u /* longer errors and parameters pass unread */
@@ -400,10 +401,8 @@ void relay_server_pump(struct server *server)
     struct proxy *proxy = server->proxy;
     for (int reads = 0; server->stream.may_read && client_takes_more(server); reads++) {
         struct client *client = server->client; /* may be another in each round */
-        if (reads == STREAM_READS_AT_ONCE) {
-            stream_yield(&server->stream);
+        if (turn_is_over_for(proxy, &server->stream, reads))
             break;
-        }
         size_t held = buffer_length(&server->held);
         uint8_t *bytes = proxy->server_bytes;
         ssize_t got = stream_read(&server->stream, bytes + held, PROXY_READ_BYTES);

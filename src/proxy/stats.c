@@ -75,6 +75,7 @@ static void count_wait(struct client *client, int64_t waited_us)
 void stats_assigned(struct client *client, int64_t waited_us)
 {
     client->lane->stats.total[STAT_ASSIGNMENTS]++;
+    gather_waited(&client->proxy->gather, waited_us);
     count_wait(client, waited_us);
 }
 
@@ -112,6 +113,7 @@ void stats_answered(struct client *client, char status, bool expects_more)
     uint64_t *total = client->lane->stats.total;
     int64_t now_us = client->proxy->now_us;
     int64_t query_us = now_us - client->request_us;
+    gather_answered(&client->proxy->gather, query_us);
     total[STAT_QUERIES]++;
     total[STAT_QUERY_US] += (uint64_t)query_us;
     histogram_add(&pool->query, query_us);

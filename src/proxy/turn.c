@@ -18,17 +18,15 @@ static int64_t thread_cpu_us(void)
     return (int64_t)t.tv_sec * CLOCK_S + t.tv_nsec / 1000;
 }
 
-static int busy_connections(const struct proxy *proxy)
+/* While clients are handed over, or the end is waited for, every turn is wanted at once. */
+static bool may_rest(const struct proxy *proxy)
 {
-    int count = 0;
-    for (size_t i = 0; i < proxy->pool_count; i++)
-        count += proxy->pools[i]->pool.counts[BACKEND_BUSY];
-    return count;
+    return proxy->state == PROXY_RUNNING && !proxy->upgrade && !proxy->takeover;
 }
 
-static void rest(struct gather *gather, int busy)
+static void rest(struct gather *gather)
 {
-    int64_t rest_us = gather_rest_us(gather, clock_now_us(), busy);
+    int64_t rest_us = gather_rest_us(gather, clock_now_us());
     struct timespec pause = {.tv_nsec = (long)(rest_us * 1000)};
     if (rest_us > 0)
         clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL); /* a signal may cut it short */
@@ -40,10 +38,9 @@ void proxy_run(struct proxy *proxy)
     prctl(PR_SET_TIMERSLACK, 1UL); /* nanoseconds; a rest would be longer by 50 us, the default */
     gather_init(gather, proxy->config->gather_delay_us, clock_now_us(), thread_cpu_us());
     while (event_base_loop(proxy->base, EVLOOP_ONCE) == 0 && !event_base_got_break(proxy->base)) {
-        int busy = busy_connections(proxy);
-        if (gather_turn(gather, proxy->now_us, busy))
+        if (gather_window_is_over(gather, proxy->now_us))
             gather_judge(gather, proxy->now_us, thread_cpu_us());
-        if (gather->pause_us > 0)
-            rest(gather, busy);
+        if (gather->pause_us > 0 && may_rest(proxy))
+            rest(gather);
     }
 }

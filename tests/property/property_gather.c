@@ -1,10 +1,9 @@
 /*
  * property_gather.c - gathering keeps to its bounds, and does little harm, whatever the load.
  *
- * The first half plays nonsense: counts, clocks and CPU times at random, quiet times and reloads between them.  No pause may be longer
- * than gather_delay, no rest longer than the pause, and none while few are busy.  The second half plays loads that gathering slows
- * down by 5 % or more: of a long time, less than a hundredth may be spent with it.  And loads that it spares as much: after
- * half a minute it must be on.
+ * First nonsense: counts, clocks and times at random, quiet times and reloads between them.  No pause may be longer than gather_delay, no
+ * rest longer than the pause.  Then loads that gathering slows down, with the noise of answers that come at random: of a
+ * long time, only a small share may be spent with it.  Then loads that it spares: most of the time must be.
  */
 #include "policy/gather.h"
 
@@ -19,13 +18,14 @@ static struct gather gather;
 static int64_t now;
 static int64_t cpu;
 
-static void check_bounds(int busy)
+static void check_bounds(void)
 {
-    int64_t rest_us = gather_rest_us(&gather, now, busy);
+    int64_t rest_us = gather_rest_us(&gather, now);
     CHECK(gather.pause_us >= 0 && gather.pause_us <= gather.most_us,
           "a pause of %lld, at most %lld", (long long)gather.pause_us, (long long)gather.most_us);
     CHECK(rest_us >= 0 && rest_us <= gather.pause_us, "a rest of %lld", (long long)rest_us);
-    CHECK(busy >= GATHER_LEAST_BUSY || rest_us == 0, "a rest for %d", busy);
+    CHECK((gather.pause_us > 0) == (gather.state == GATHER_TRYING || gather.state == GATHER_ON),
+          "a pause of %lld in state %d", (long long)gather.pause_us, (int)gather.state);
 }
 
 static int64_t any_step(void)
@@ -40,53 +40,72 @@ static void play_nonsense(uint64_t seed)
     random_start(seed);
     gather_init(&gather, random_below(10 * MS), now, cpu);
     for (random_step = 0; random_step < STEPS; random_step++) {
-        int busy = random_below(random_chance(50) ? 8 : 1000);
         now += any_step();
         cpu += random_below(2000);
-        gather.events += random_below(random_chance(80) ? 100 : 100000);
-        if (gather_turn(&gather, now, busy))
+        gather.events += random_below(100);
+        gather.is_hurried = random_chance(20);
+        for (int i = random_below(random_chance(90) ? 100 : 10000); i > 0; i--)
+            gather_answered(&gather, random_below(random_chance(90) ? 2 * MS : 100 * SECOND));
+        gather_waited(&gather, random_below(SECOND));
+        if (gather_window_is_over(&gather, now))
             gather_judge(&gather, now, cpu);
-        check_bounds(busy);
+        check_bounds();
         if (random_chance(1))
             gather_limit(&gather, random_chance(20) ? 0 : random_below(10 * MS));
     }
 }
 
-/* A load per millisecond; gathering changes each by so many percent. */
 struct load {
-    int events;
-    int busy;
+    int answers; /* in a hundred milliseconds, on average */
+    int query_us;
     int cpu_us;
-    int events_percent;
-    int busy_percent;
+    /* gathering makes of them so many percent */
+    int answers_percent;
+    int query_percent;
     int cpu_percent;
 };
+
+/* In a millisecond: about as many as answers that come at random would be, of so many in a hundred. */
+static int answers_now(int in_a_window)
+{
+    int mean = (in_a_window + random_below(100)) / 100;
+    int spread = 0; /* of equal chances from -spread to spread the variance is spread^2 / 3 */
+    while (spread * spread < 3 * mean)
+        spread++;
+    int count = mean + random_below(2 * spread + 1) - spread;
+    return count > 0 ? count : 0;
+}
 
 static int64_t play(const struct load *load, int64_t for_us)
 {
     int64_t gathered_us = 0;
     for (int64_t end = now + for_us; now < end; random_step++) {
         bool is_gathering = gather.pause_us > 0;
+        int answers = load->answers * (is_gathering ? load->answers_percent : 100) / 100;
+        int query_us = load->query_us * (is_gathering ? load->query_percent : 100) / 100;
+        int cpu_us = load->cpu_us * (is_gathering ? load->cpu_percent : 100) / 100;
         now += MS;
         gathered_us += is_gathering ? MS : 0;
-        /* whole numbers of events, so a hundred times as much of everything */
-        gather.events += load->events * (is_gathering ? load->events_percent : 100);
-        cpu += load->cpu_us * (is_gathering ? load->cpu_percent : 100);
-        int busy = load->busy * (is_gathering ? load->busy_percent : 100);
-        if (gather_turn(&gather, now, busy))
+        for (int i = answers_now(answers); i > 0; i--) {
+            gather_answered(&gather, query_us / 2 + random_below(query_us));
+            cpu += cpu_us;
+        }
+        if (gather_window_is_over(&gather, now))
             gather_judge(&gather, now, cpu);
-        check_bounds(busy);
+        check_bounds();
     }
     return gathered_us;
 }
 
+/* Between 6 and 60 queries at a time. */
 static struct load any_load(void)
 {
-    return (struct load){.events = 10 + random_below(90),
-                         .busy = 8 + random_below(200),
-                         .cpu_us = 50 + random_below(900),
-                         .events_percent = 100,
-                         .busy_percent = 100,
+    int answers = 600 + random_below(2400);
+    return (struct load){.answers = answers,
+                         .query_us = (6 + random_below(54)) * 100 * MS / answers,
+                         .cpu_us = 5 + random_below(30),
+                         .answers_percent = 100,
+                         .query_percent = 100,
                          .cpu_percent = 50 + random_below(40)};
 }
 
@@ -96,12 +115,11 @@ static void play_harm(uint64_t seed)
     gather_init(&gather, 400, now, cpu);
     struct load load = any_load();
     if (random_chance(50))
-        load.events_percent = 95 - random_below(50);
+        load.answers_percent = 92 - random_below(60);
     else
-        load.busy_percent = 105 + random_below(50);
-    int64_t gathered_us = play(&load, 600LL * SECOND);
-    CHECK(gathered_us > 0 && gathered_us < 6 * SECOND, "gathered for %lld us of 600 s",
-          (long long)gathered_us);
+        load.query_percent = 108 + random_below(50);
+    int64_t gathered_us = play(&load, 200LL * SECOND);
+    CHECK(gathered_us < 20LL * SECOND, "gathered for %lld us of 200 s", (long long)gathered_us);
 }
 
 static void play_gain(uint64_t seed)
@@ -109,10 +127,10 @@ static void play_gain(uint64_t seed)
     random_start(seed);
     gather_init(&gather, 400, now, cpu);
     struct load load = any_load();
-    load.events_percent = 100 + random_below(50);
-    play(&load, 30LL * SECOND);
-    CHECK(gather.state == GATHER_ON || gather.state == GATHER_CHECKING, "%d events, %d busy",
-          load.events, load.busy);
+    load.query_us = (12 + random_below(48)) * 100 * MS / load.answers; /* so that a pause fits */
+    load.answers_percent = 125 + random_below(50);
+    int64_t gathered_us = play(&load, 200LL * SECOND);
+    CHECK(gathered_us > 150LL * SECOND, "gathered for %lld us of 200 s", (long long)gathered_us);
 }
 
 int main(int argc, char **argv)
