@@ -221,7 +221,7 @@ enum whole {
     WHOLE_FREE,
     WHOLE_CLIENTS,
     WHOLE_CLIENTS_LIMIT,
-    WHOLE_GATHER,
+    WHOLE_GATHERED,
     WHOLE_CPU,
     WHOLE_RESIDENT,
     WHOLE_VIRTUAL,
@@ -244,8 +244,8 @@ static double whole_value(const struct reading *reading, enum whole which)
         return proxy->client_count;
     case WHOLE_CLIENTS_LIMIT:
         return proxy->config->max_clients;
-    case WHOLE_GATHER:
-        return (double)proxy->gather.pause_us / (double)CLOCK_S;
+    case WHOLE_GATHERED:
+        return (double)proxy->gather.rested_us / (double)CLOCK_S;
     case WHOLE_CPU:
         return reading->process.cpu_seconds;
     case WHOLE_RESIDENT:
@@ -286,10 +286,9 @@ static const struct family families[] = {
     {"pgreserve_clients", GAUGE, "Clients connected, to the console too.", write_whole,
      WHOLE_CLIENTS},
     {"pgreserve_clients_limit", GAUGE, "max_clients.", write_whole, WHOLE_CLIENTS_LIMIT},
-    {"pgreserve_gather_delay_seconds", GAUGE,
-     "How long messages are gathered now before they are dealt with; 0: not at all.", write_whole,
-     WHOLE_GATHER},
-
+    {"pgreserve_gather_seconds_total", COUNTER,
+     "Time for which messages have been left lying, to be dealt with together.", write_whole,
+     WHOLE_GATHERED},
     {"pgreserve_pool_in_use", GAUGE, "Connections that clients have.", FIGURE(in_use)},
     {"pgreserve_pool_available", GAUGE, "Connections open and ready.", FIGURE(available)},
     {"pgreserve_pool_overflow", GAUGE, "Connections open beyond size.", FIGURE(overflow)},

@@ -55,7 +55,7 @@ const struct option options[] = {
          "longest graceful stop"),
     ROOT("upgrade_timeout", OPTION_DURATION, upgrade_timeout_us, "15", 100 * MS, DAY, NULL, true,
          "longest wait for the new process of an upgrade"),
-    ROOT("gather_delay", OPTION_DURATION, gather_delay_us, "400us", 0, 10 * MS, NULL, true,
+    ROOT("gather_delay", OPTION_DURATION, gather_delay_us, "400us", 0, 3 * MS, NULL, true,
          "under load, longest time that messages are gathered"),
     ROOT("user", OPTION_TEXT, user, "", 0, 0, NULL, false,
          "when started as root, run as this user"),

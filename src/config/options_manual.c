@@ -36,13 +36,16 @@ static const struct {
      "How long the new process of an upgrade may take to say that it could serve, and then to "
      "answer.\nAfter that it is ended, and the old one serves on."},
     {OPTION_PGRESERVE, "gather_delay",
-     "While dozens of queries run, messages are gathered for at most this long and dealt with at "
-     "once, which spares us, "
-     "the server and the clients a waking for each.\nThat is tried for a tenth of a second now and "
-     "then, and goes on as "
-     "long as it saves CPU time and more queries are answered, or their answers come sooner.\n0 "
-     "deals with each message "
-     "as it comes."},
+     "While six queries or more run at a time, and thousands a second, messages are gathered for "
+     "at most this long, a third "
+     "of a query's time, and dealt with together, which spares us, the server and the clients a "
+     "waking for each.\n"
+     "Now and then that is tried for a tenth of a second, and it goes on while it saves CPU time "
+     "and either clearly more queries are "
+     "answered, or no fewer and none the later, by their means over all pools and to 4 %.\n"
+     "0, as any time below 25us, deals with each message as it comes: for who would rather have a "
+     "quick query wait for nobody "
+     "than be answered more of them."},
     {OPTION_PGRESERVE, "user",
      "When started as root: the user to run as once the listeners are open.\nThe configuration, "
      "the "

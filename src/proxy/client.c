@@ -27,7 +27,6 @@
 #include "proxy/login.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
-#include "proxy/turn.h"
 #include "proxy/upgrade.h"
 
 #define BACKLOG_MAX     65536u
@@ -472,13 +471,16 @@ void client_pump(struct client *client)
                         buffer_length(&client->held) < PROXY_HELD_MAX;
          reads++) {
         size_t held = buffer_length(&client->held);
-        if (turn_is_over_for(proxy, &client->stream, reads))
+        if (reads == STREAM_READS_AT_ONCE) {
+            stream_yield(&client->stream);
             break;
+        }
         if (client->state == CLIENT_STARTUP && !auth_may_read(client))
             break;
         ssize_t got = stream_read(&client->stream, proxy->client_bytes + held, held_room(client));
         if (got <= 0)
             break;
+        proxy->gather.bytes += got;
         if (client->state == CLIENT_CLOSING)
             continue;
         if (held > 0) {

@@ -24,7 +24,6 @@
 #include "proxy/prepare.h"
 #include "proxy/proxy.h"
 #include "proxy/settle.h"
-#include "proxy/turn.h"
 
 #define HEADER_BYTES    5
 #define INSPECTED_BYTES 32768u /* longer errors and parameters pass unread */
@@ -401,8 +400,10 @@ void relay_server_pump(struct server *server)
     struct proxy *proxy = server->proxy;
     for (int reads = 0; server->stream.may_read && client_takes_more(server); reads++) {
         struct client *client = server->client; /* may be another in each round */
-        if (turn_is_over_for(proxy, &server->stream, reads))
+        if (reads == STREAM_READS_AT_ONCE) {
+            stream_yield(&server->stream);
             break;
+        }
         size_t held = buffer_length(&server->held);
         uint8_t *bytes = proxy->server_bytes;
         ssize_t got = stream_read(&server->stream, bytes + held, PROXY_READ_BYTES);
@@ -411,6 +412,7 @@ void relay_server_pump(struct server *server)
         if (got == STREAM_END)
             break;
         server->backend.alive_us = proxy->now_us;
+        proxy->gather.bytes += got;
         if (!client)
             server_unheard(server, (size_t)got);
         size_t length = (size_t)got;

@@ -42,5 +42,7 @@ void proxy_run(struct proxy *proxy)
             gather_judge(gather, proxy->now_us, thread_cpu_us());
         if (gather->pause_us > 0 && may_rest(proxy))
             rest(gather);
+        else if (gather->pause_us > 0)
+            gather_break_off(gather);
     }
 }

@@ -20,7 +20,9 @@ static int64_t cpu;
 
 static void check_bounds(void)
 {
+    bool is_bulk = gather.bytes > GATHER_BULK_BYTES;
     int64_t rest_us = gather_rest_us(&gather, now);
+    CHECK(!is_bulk || rest_us == 0, "a rest of %lld amid bulk", (long long)rest_us);
     CHECK(gather.pause_us >= 0 && gather.pause_us <= gather.most_us,
           "a pause of %lld, at most %lld", (long long)gather.pause_us, (long long)gather.most_us);
     CHECK(rest_us >= 0 && rest_us <= gather.pause_us, "a rest of %lld", (long long)rest_us);
@@ -43,7 +45,7 @@ static void play_nonsense(uint64_t seed)
         now += any_step();
         cpu += random_below(2000);
         gather.events += random_below(100);
-        gather.is_hurried = random_chance(20);
+        gather.bytes += random_below(random_chance(90) ? 1000 : 1000000);
         for (int i = random_below(random_chance(90) ? 100 : 10000); i > 0; i--)
             gather_answered(&gather, random_below(random_chance(90) ? 2 * MS : 100 * SECOND));
         gather_waited(&gather, random_below(SECOND));
@@ -58,6 +60,7 @@ static void play_nonsense(uint64_t seed)
 struct load {
     int answers; /* in a hundred milliseconds, on average */
     int query_us;
+    int wait_us;
     int cpu_us;
     /* gathering makes of them so many percent */
     int answers_percent;
@@ -87,6 +90,7 @@ static int64_t play(const struct load *load, int64_t for_us)
         now += MS;
         gathered_us += is_gathering ? MS : 0;
         for (int i = answers_now(answers); i > 0; i--) {
+            gather_waited(&gather, load->wait_us / 2 + random_below(load->wait_us + 1));
             gather_answered(&gather, query_us / 2 + random_below(query_us));
             cpu += cpu_us;
         }
@@ -103,6 +107,7 @@ static struct load any_load(void)
     int answers = 600 + random_below(2400);
     return (struct load){.answers = answers,
                          .query_us = (6 + random_below(54)) * 100 * MS / answers,
+                         .wait_us = random_chance(50) ? 0 : random_below(20 * MS),
                          .cpu_us = 5 + random_below(30),
                          .answers_percent = 100,
                          .query_percent = 100,
