@@ -289,6 +289,7 @@ static const struct family families[] = {
     {"pgreserve_gather_seconds_total", COUNTER,
      "Time for which messages have been left lying, to be dealt with together.", write_whole,
      WHOLE_GATHERED},
+
     {"pgreserve_pool_in_use", GAUGE, "Connections that clients have.", FIGURE(in_use)},
     {"pgreserve_pool_available", GAUGE, "Connections open and ready.", FIGURE(available)},
     {"pgreserve_pool_overflow", GAUGE, "Connections open beyond size.", FIGURE(overflow)},

@@ -37,15 +37,13 @@ static const struct {
      "answer.\nAfter that it is ended, and the old one serves on."},
     {OPTION_PGRESERVE, "gather_delay",
      "While six queries or more run at a time, and thousands a second, messages are gathered for "
-     "at most this long, a third "
-     "of a query's time, and dealt with together, which spares us, the server and the clients a "
-     "waking for each.\n"
-     "Now and then that is tried for a tenth of a second, and it goes on while it saves CPU time "
-     "and either clearly more queries are "
-     "answered, or no fewer and none the later, by their means over all pools and to 4 %.\n"
-     "0, as any time below 25us, deals with each message as it comes: for who would rather have a "
-     "quick query wait for nobody "
-     "than be answered more of them."},
+     "at most this long, a third of a query's time, and dealt with together, which spares us, the "
+     "server and the clients a waking for each.\nNow and then that is tried for a tenth of a "
+     "second, and it goes on while it saves CPU time and either clearly more queries are answered, "
+     "or no fewer and none the later, by their means over all pools and to 4 %.\n0, as any time "
+     "below 25us, deals with each message as it comes: for who would rather have a quick query "
+     "wait "
+     "for nobody than be answered more of them."},
     {OPTION_PGRESERVE, "user",
      "When started as root: the user to run as once the listeners are open.\nThe configuration, "
      "the "

@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define GATHER_WINDOW_US 100000
+#define GATHER_WINDOW_US 100000LL
 /* Of a longer query or wait no more is counted: minutes of a report would hide what happens to the others. */
 #define GATHER_BOUND_US 10000
 /* Who has read so much in a turn looks again at once: sockets' buffers are small, and there is more where it came from. */
