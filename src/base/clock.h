@@ -12,19 +12,29 @@
 #define CLOCK_MS 1000LL
 #define CLOCK_S  1000000LL
 
-static inline int64_t clock_now_us(void)
+/* What a clock of clock_gettime(2) says. */
+static inline int64_t clock_read_us(clockid_t clock)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * CLOCK_S + t.tv_nsec / 1000;
+}
+
+static inline int64_t clock_now_us(void)
+{
+    return clock_read_us(CLOCK_MONOTONIC);
 }
 
 /* Wall clock, microseconds since 1970: for people, never for deadlines. */
 static inline int64_t clock_wall_us(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * CLOCK_S + t.tv_nsec / 1000;
+    return clock_read_us(CLOCK_REALTIME);
+}
+
+/* CPU time that the calling thread has used. */
+static inline int64_t clock_thread_cpu_us(void)
+{
+    return clock_read_us(CLOCK_THREAD_CPUTIME_ID);
 }
 
 #endif

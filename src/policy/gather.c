@@ -158,28 +158,27 @@ static void decide(struct gather *gather, const struct gather_figures *seen, int
 {
     const struct gather_figures *before = &gather->before;
     int64_t pause_us = fitting_pause(gather, seen);
+    if (pause_us == 0) {
+        if (gather->state != GATHER_OFF)
+            give_up(gather, now_us);
+        return;
+    }
     switch (gather->state) {
     case GATHER_OFF:
-        if (pause_us > 0 && now_us >= gather->try_us && is_alike(before, seen))
+        if (now_us >= gather->try_us && is_alike(before, seen))
             begin(gather, GATHER_TRYING, pause_us);
         break;
     case GATHER_TRYING:
-        if (pause_us > 0 && is_worth_it(before, seen))
+        if (is_worth_it(before, seen))
             begin(gather, GATHER_ON, pause_us);
         else
             give_up(gather, now_us);
         break;
     case GATHER_ON:
-        if (pause_us > 0)
-            after_on(gather, seen, pause_us);
-        else
-            give_up(gather, now_us);
+        after_on(gather, seen, pause_us);
         break;
     case GATHER_CHECKING:
-        if (pause_us > 0)
-            after_check(gather, is_worth_it(seen, before), pause_us);
-        else
-            give_up(gather, now_us);
+        after_check(gather, is_worth_it(seen, before), pause_us);
         break;
     }
 }
@@ -199,20 +198,18 @@ void gather_judge(struct gather *gather, int64_t now_us, int64_t cpu_us)
 {
     int64_t length_us = now_us - gather->window_us;
     struct gather_figures seen = {.pause_us = (double)gather->pause_us};
-    if (gather->is_spoiled) {
-        stop(gather);
-    } else if (gather->answers == 0 || length_us >= 2 * GATHER_WINDOW_US) { /* it was quiet */
-        if (gather->state == GATHER_TRYING)
-            give_up(gather, now_us); /* or every one of many bursts would be tried on */
-        else
-            stop(gather);
-    } else {
+    bool was_quiet = gather->answers == 0 || length_us >= 2 * GATHER_WINDOW_US;
+    if (!was_quiet && !gather->is_spoiled) {
         double answers = (double)gather->answers;
         seen.answers_per_us = answers / (double)length_us;
         seen.query_us = (double)gather->query_sum_us / answers;
         seen.took_us = (double)(gather->query_sum_us + gather->wait_sum_us) / answers;
         seen.cpu_us = (double)(cpu_us - gather->window_cpu_us) / answers;
         decide(gather, &seen, now_us);
+    } else if (gather->state == GATHER_TRYING) {
+        give_up(gather, now_us); /* or every one of many bursts would be tried on */
+    } else {
+        stop(gather);
     }
     gather->before = seen;
     begin_window(gather, now_us, cpu_us);

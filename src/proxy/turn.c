@@ -11,13 +11,6 @@
 
 #include "proxy/proxy.h"
 
-static int64_t thread_cpu_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (int64_t)t.tv_sec * CLOCK_S + t.tv_nsec / 1000;
-}
-
 /* While clients are handed over, or the end is waited for, every turn is wanted at once. */
 static bool may_rest(const struct proxy *proxy)
 {
@@ -36,10 +29,10 @@ void proxy_run(struct proxy *proxy)
 {
     struct gather *gather = &proxy->gather;
     prctl(PR_SET_TIMERSLACK, 1UL); /* nanoseconds; a rest would be longer by 50 us, the default */
-    gather_init(gather, proxy->config->gather_delay_us, clock_now_us(), thread_cpu_us());
+    gather_init(gather, proxy->config->gather_delay_us, clock_now_us(), clock_thread_cpu_us());
     while (event_base_loop(proxy->base, EVLOOP_ONCE) == 0 && !event_base_got_break(proxy->base)) {
         if (gather_window_is_over(gather, proxy->now_us))
-            gather_judge(gather, proxy->now_us, thread_cpu_us());
+            gather_judge(gather, proxy->now_us, clock_thread_cpu_us());
         if (gather->pause_us > 0 && may_rest(proxy))
             rest(gather);
         else if (gather->pause_us > 0)

@@ -58,7 +58,7 @@ static void bring_about(struct world *world, enum state state)
         world_query(world, CULPRIT, "FAIL");
     if (state == STATE_PIPELINE || state == STATE_SKIPPING) {
         struct buffer message = {0};
-        world_add_parse(&message, "s1", state == STATE_PIPELINE ? "SELECT $1" : "FAIL PARSE");
+        build_parse(&message, "s1", state == STATE_PIPELINE ? "SELECT $1" : "FAIL PARSE");
         build_empty(&message, 'H');
         world_send(world, CULPRIT, buffer_bytes(&message), buffer_length(&message));
         buffer_free(&message);

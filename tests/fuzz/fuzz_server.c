@@ -33,7 +33,7 @@ static void log_in(struct world *world, int number, enum world_door door)
 static void send_extended(struct world *world)
 {
     struct buffer message = {0};
-    world_add_parse(&message, "s1", "SELECT $1");
+    build_parse(&message, "s1", "SELECT $1");
     size_t mark = build_begin(&message, 'D');
     build_u8(&message, 'S');
     build_text(&message, "s1");

@@ -268,15 +268,6 @@ void world_enter(struct world *world, int number, enum world_door door, const ch
     world_turn(world);
 }
 
-void world_add_parse(struct buffer *message, const char *name, const char *sql)
-{
-    size_t mark = build_begin(message, 'P');
-    build_text(message, name);
-    build_text(message, sql);
-    build_u16(message, 0);
-    build_end(message, mark);
-}
-
 void world_query(struct world *world, int number, const char *sql)
 {
     struct buffer message = {0};

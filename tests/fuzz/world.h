@@ -64,8 +64,6 @@ void world_log_in(struct world *world, int number, const char *database, const c
 /* Connects, logs in, and lets everything run. */
 void world_enter(struct world *world, int number, enum world_door door, const char *database,
                  const char *application);
-/* A Parse without parameter types. */
-void world_add_parse(struct buffer *message, const char *name, const char *sql);
 void world_send(struct world *world, int number, const void *bytes, size_t length);
 void world_query(struct world *world, int number, const char *sql);
 /* It goes without a word. */
